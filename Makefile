@@ -1,0 +1,43 @@
+# `make help` lists what there is. Everything runs in .venv, which is made from the exact pins in requirements.txt.
+
+PYTHON ?= $(shell command -v python3.11 || echo python3)
+PY := .venv/bin/python
+
+.PHONY: help setup reader book serve chapter notebooks test baselines bench lint clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:
+	@$(PYTHON) tools/environment.py author
+
+reader:
+	@$(PYTHON) tools/environment.py reader
+
+book: setup ## execute every chapter and build _build/html/index.html
+	@$(PY) tools/build_book.py
+
+serve: ## show the built book on http://localhost:8000
+	@$(PYTHON) -m http.server --directory _build/html 8000
+
+chapter: setup ## CHAPTER=stem: build one chapter, into _build/chapters/
+	@$(PY) tools/build_book.py --chapter $(CHAPTER)
+
+notebooks: setup ## regenerate notebooks/ from book/, for Colab
+	@$(PY) tools/make_notebooks.py
+
+test: reader ## all tests: units, theory, every chapter in a reader's environment, the built pages
+	@$(PY) -m pytest
+	@echo 'All tests passed. Times are above; the recorded numbers are in tests/chapters/baselines/.'
+
+baselines: reader ## CHAPTER=stem: rewrite a chapter's recorded numbers, print what changed
+	@$(PY) tools/baselines.py $(CHAPTER)
+
+bench: setup ## time the package side by side with others, write benchmarks/RESULTS.md
+	@$(PY) benchmarks/run.py
+
+lint: setup ## ruff on the package, the tests, the tools and the chapters' cells
+	@$(PY) tools/lint.py
+
+clean: ## remove what was built; the environments stay
+	rm -rf _build .pytest_cache .ruff_cache

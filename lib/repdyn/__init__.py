@@ -1,0 +1,42 @@
+"""repdyn: representation dynamics of diffusion models, the package behind the book.
+
+Everything is a denoiser: a callable ``D(x, sigma) -> x0_hat``. The names below are the public surface; submodules are
+imported when first used, so that ``import repdyn`` is quick.
+"""
+
+from importlib import import_module as _import_module
+from importlib.metadata import version as _version
+
+__version__ = _version("repdyn")
+
+_SUBMODULES = (
+    "csnr",
+    "curves",
+    "datasets",
+    "denoisers",
+    "features",
+    "molrg",
+    "networks",
+    "noise",
+    "notebook",
+    "plots",
+    "presets",
+    "pretrained",
+    "probes",
+    "records",
+    "training",
+)
+
+__all__ = ["NoisyMoLRG", "__version__", *_SUBMODULES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> object:
+    if name == "NoisyMoLRG":
+        return _import_module("repdyn.molrg").NoisyMoLRG
+    if name in _SUBMODULES:
+        return _import_module(f"repdyn.{name}")
+    raise AttributeError(f"module 'repdyn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

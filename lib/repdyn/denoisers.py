@@ -1,0 +1,118 @@
+"""The denoiser protocol, Tweedie's formula, the denoising loss, and EDM's preconditioning."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "Denoiser",
+    "EDMDenoiser",
+    "dae_loss",
+    "denoiser_from_score",
+    "edm_coefficients",
+    "edm_loss_weight",
+    "expand_sigma",
+    "score_from_denoiser",
+]
+
+
+class Denoiser(Protocol):
+    """Anything that estimates the posterior mean E[x_0 | x_0 + sigma eps = x].
+
+    ``x`` is (batch, *shape), ``sigma`` a positive float or (batch,), in the units of ``x``; the result has the shape
+    of ``x``.
+    """
+
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor: ...
+
+
+def expand_sigma(sigma: float | Tensor, x: Tensor) -> Tensor:
+    """Bring ``sigma``, a float or (batch,), to the shape (batch, 1, ..., 1) that multiplies ``x`` (batch, *shape).
+
+    Raises ``ValueError`` when it is not positive and finite, or its length is not that of the batch.
+    """
+    sigma = torch.as_tensor(sigma, dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+    if sigma.ndim > 1 or (sigma.ndim == 1 and len(sigma) not in (1, len(x))):
+        raise ValueError(f"sigma must be a float or have shape ({len(x)},), got shape {tuple(sigma.shape)}")
+    if not (torch.isfinite(sigma) & (sigma > 0)).all():
+        raise ValueError("sigma must be positive and finite")
+    return sigma.reshape(-1, *[1] * (x.ndim - 1)).expand(len(x), *[1] * (x.ndim - 1))
+
+
+def score_from_denoiser(denoiser: Denoiser, x: Tensor, sigma: float | Tensor) -> Tensor:
+    """Score of the noised data, grad log p_sigma(x) = (D(x, sigma) - x) / sigma^2, shape of ``x``.
+
+    Equation: ``eq-tweedie``. Source: Robbins (1956), Efron (2011).
+    """
+    return (denoiser(x, sigma) - x) / expand_sigma(sigma, x) ** 2
+
+
+def denoiser_from_score(score: Tensor, x: Tensor, sigma: float | Tensor) -> Tensor:
+    """Posterior mean from the score, x + sigma^2 grad log p_sigma(x): Tweedie's formula.
+
+    Equation: ``eq-tweedie``. Source: Robbins (1956), Efron (2011).
+    """
+    return x + expand_sigma(sigma, x) ** 2 * score
+
+
+def dae_loss(denoiser: Denoiser, x0: Tensor, sigma: float | Tensor, noise: Tensor) -> Tensor:
+    """Squared error per image, ||D(x_0 + sigma eps, sigma) - x_0||^2, as a vector (batch,).
+
+    ``x0`` (batch, *shape) clean data, ``noise`` of the same shape, standard normal. Its mean over data and noise is the
+    denoising auto-encoder's objective, minimised by the posterior mean.
+
+    Equation: ``eq-dae-loss``. Source: Vincent (2011).
+    """
+    error = denoiser(x0 + expand_sigma(sigma, x0) * noise, sigma) - x0
+    return error.flatten(1).square().sum(1)
+
+
+def edm_coefficients(sigma: Tensor, sigma_data: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """EDM's c_skip, c_out, c_in, c_noise at noise level ``sigma`` (any shape), for data of standard deviation
+    ``sigma_data``.
+
+    They give the network's input and its training target unit variance at every noise level.
+
+    Equation: ``eq-edm-denoiser``. Source: Karras et al. (2022), table 1.
+    """
+    total = sigma**2 + sigma_data**2
+    return sigma_data**2 / total, sigma * sigma_data / total.sqrt(), 1 / total.sqrt(), sigma.log() / 4
+
+
+def edm_loss_weight(sigma: Tensor, sigma_data: float) -> Tensor:
+    """Weight of the squared error at ``sigma``, 1 / c_out^2, which makes every noise level equally loud at the start.
+
+    Equation: ``eq-edm-loss``. Source: Karras et al. (2022), table 1.
+    """
+    return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+
+
+class EDMDenoiser(nn.Module):
+    """A network F made a denoiser: D(x, sigma) = c_skip x + c_out F(c_in x, c_noise).
+
+    ``model`` is called as ``model(x, noise_label)`` with ``noise_label`` (batch,). ``sigma_data`` is the standard
+    deviation of the data, in the units of ``x``.
+
+    Equation: ``eq-edm-denoiser``. Source: Karras et al. (2022), section 5.
+    """
+
+    def __init__(self, model: nn.Module, sigma_data: float = 0.5) -> None:
+        super().__init__()
+        if not sigma_data > 0:
+            raise ValueError(f"sigma_data must be positive, got {sigma_data}")
+        self.model = model
+        self.sigma_data = float(sigma_data)
+
+    def forward(self, x: Tensor, sigma: float | Tensor, **conditions: Tensor) -> Tensor:
+        """Estimate E[x_0 | x_0 + sigma eps = x] for ``x`` (batch, C, H, W) and ``sigma`` a float or (batch,)."""
+        sigma = expand_sigma(sigma, x)
+        c_skip, c_out, c_in, c_noise = edm_coefficients(sigma, self.sigma_data)
+        residual = self.model(c_in * x, c_noise.flatten(), **conditions)
+        return c_skip * x + c_out * residual.to(x.dtype)
+
+    def feature_layers(self) -> dict[str, nn.Module]:
+        """Layers whose activations can be read, in the order of the forward pass: name -> module."""
+        return self.model.feature_layers()

@@ -1,0 +1,5 @@
+"""Networks behind the denoisers."""
+
+from repdyn.networks.unet import UNet, UNetConfig
+
+__all__ = ["UNet", "UNetConfig"]

@@ -1,0 +1,134 @@
+"""Recorded results: metrics with configuration and provenance, found again only under the same configuration."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["Recipe", "disagreements", "make", "provenance", "read", "read_any", "verify", "write"]
+
+_SHIPPED = files("repdyn") / "assets/records"
+_LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "accelerate")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a record is made: ``measure(config, cache=..., progress=...)`` on a frozen dataclass ``config``, plus the
+    smaller
+    ``slice_config`` that runs in seconds on shipped data, by which a record can be verified anywhere."""
+
+    name: str
+    measure: Callable[..., dict[str, Any]]
+    config: Any
+    slice_config: Any
+
+
+def make(recipe: Recipe, *, cache: str | os.PathLike | None = None, progress: bool = True) -> dict[str, Any]:
+    """Run a recipe in full and on its slice; return the record, ready for :func:`write`."""
+    started = time.monotonic()
+    metrics = recipe.measure(recipe.config, cache=cache, progress=progress)
+    seconds = time.monotonic() - started
+    return {
+        "name": recipe.name,
+        "config": _plain(recipe.config),
+        "metrics": metrics,
+        "slice": {"config": _plain(recipe.slice_config), "metrics": recipe.measure(recipe.slice_config)},
+        "provenance": {**provenance(), "command": f"repdyn record {recipe.name}", "seconds": round(seconds, 1)},
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """Where and with what a result is made: date, commit, device, threads, versions of the libraries."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU ({platform.machine()})"
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": _commit(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in _LIBRARIES},
+    }
+
+
+def write(record: dict[str, Any], folder: str | os.PathLike) -> Path:
+    """Write a record to ``folder/<name>.json`` under a temporary name, then rename it; return its path."""
+    path = Path(folder) / f"{record['name']}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def read_any(name: str, folder: str | os.PathLike | None = None) -> dict[str, Any]:
+    """The record ``name``, shipped or in ``folder``, whatever its configuration; ``ValueError`` if there is none."""
+    source = (_SHIPPED if folder is None else Path(folder)) / f"{name}.json"
+    if not source.is_file():
+        raise ValueError(f"there is no record {name!r}: make it with 'repdyn record {name}'")
+    try:
+        record = json.loads(source.read_text())
+        record["config"], record["metrics"], record["slice"], record["provenance"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"record {name!r} is damaged ({error}): restore the file, or make it anew") from error
+    return record
+
+
+def read(recipe: Recipe, folder: str | os.PathLike | None = None) -> dict[str, Any]:
+    """The record of ``recipe``. A record of another configuration is not found: ``ValueError`` names what differs."""
+    record = read_any(recipe.name, folder)
+    config = _plain(recipe.config)
+    differing = sorted(k for k in config.keys() | record["config"].keys() if config.get(k) != record["config"].get(k))
+    if differing:
+        raise ValueError(
+            f"record {recipe.name!r} was made with another configuration ({', '.join(differing)} differ): "
+            f"make it anew with 'repdyn record {recipe.name}'"
+        )
+    return record
+
+
+def verify(recipe: Recipe, tolerance: float, folder: str | os.PathLike | None = None) -> list[str]:
+    """Recompute the slice of a record; return a line for every number that is off by more than ``tolerance``."""
+    record = read(recipe, folder)
+    if record["slice"]["config"] != _plain(recipe.slice_config):
+        return [f"{recipe.name}: the slice was recorded with another configuration"]
+    return disagreements(recipe.measure(recipe.slice_config), record["slice"]["metrics"], tolerance, recipe.name)
+
+
+def disagreements(now: Any, then: Any, tolerance: float, where: str) -> list[str]:
+    """Compare two nested results; numbers may differ by ``tolerance``, everything else not at all."""
+    now, then = json.loads(json.dumps([now, then]))
+    if isinstance(now, dict) and isinstance(then, dict) and now.keys() == then.keys():
+        return [line for key in now for line in disagreements(now[key], then[key], tolerance, f"{where}.{key}")]
+    if isinstance(now, list) and isinstance(then, list) and len(now) == len(then):
+        pairs = enumerate(zip(now, then, strict=True))
+        return [line for i, (a, b) in pairs for line in disagreements(a, b, tolerance, f"{where}[{i}]")]
+    both_numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (now, then))
+    agree = abs(now - then) <= tolerance if both_numbers else now == then
+    return [] if agree else [f"{where}: recorded {then}, recomputed {now}"]
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(config)))
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown (not a checkout)"

@@ -1,0 +1,242 @@
+"""Training of a denoiser: a generator that yields after every step, with EMA, checkpoints and exact resume.
+
+All randomness of step ``i`` is drawn from the seed and ``i`` alone, so a resumed run needs no generator state, and a
+run on several processes draws what one process would.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from repdyn import datasets
+from repdyn.denoisers import EDMDenoiser, dae_loss, edm_loss_weight
+from repdyn.networks.unet import UNet, UNetConfig
+
+__all__ = ["Step", "TrainConfig", "config_from_dict", "make_denoiser", "read_state", "train", "write_tensors"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that determines a training. Lengths are counted in images, so budgets compare across batch sizes.
+
+    Noise levels are drawn as log sigma ~ N(``p_mean``, ``p_std``^2); the learning rate rises linearly over
+    ``warmup_images``; the exponential moving average of the weights has a half-life of ``ema_halflife_images``, or of
+    ``ema_rampup`` times the images seen, whichever is shorter. Defaults follow Karras et al. (2022) where the scale
+    allows.
+    """
+
+    dataset: str
+    network: UNetConfig
+    images: int
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    warmup_images: int = 20_000
+    ema_halflife_images: int = 500_000
+    ema_rampup: float = 0.05
+    p_mean: float = -1.2
+    p_std: float = 1.2
+    sigma_data: float = 0.5
+    grad_clip: float = 1.0
+    precision: str = "bf16"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        positive = "images batch_size learning_rate ema_halflife_images ema_rampup p_std sigma_data grad_clip"
+        for name in positive.split():
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.precision not in ("bf16", "no"):
+            raise ValueError(f"precision must be 'bf16' or 'no', got {self.precision!r}")
+
+    @property
+    def steps(self) -> int:
+        """Number of optimiser steps."""
+        return -(-self.images // self.batch_size)
+
+
+@dataclass
+class Step:
+    """State of a training after ``step`` optimiser steps; ``denoiser`` and ``ema`` are live, not copies."""
+
+    step: int
+    images: int
+    loss: float
+    images_per_second: float
+    denoiser: EDMDenoiser
+    ema: EDMDenoiser
+
+
+def make_denoiser(config: TrainConfig) -> EDMDenoiser:
+    """The untrained denoiser of a configuration, its weights drawn from the configuration's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return EDMDenoiser(UNet(config.network), config.sigma_data)
+
+
+def config_from_dict(values: dict) -> TrainConfig:
+    """Rebuild a :class:`TrainConfig` from its JSON form; raises ``ValueError`` for fields it does not have."""
+    unknown = set(values) - {field.name for field in fields(TrainConfig)}
+    unknown |= set(values["network"]) - {field.name for field in fields(UNetConfig)}
+    if unknown:
+        raise ValueError(f"config has unknown fields: {', '.join(sorted(unknown))}")
+    network = {k: tuple(v) if isinstance(v, list) else v for k, v in values["network"].items()}
+    return TrainConfig(**{**values, "network": UNetConfig(**network)})
+
+
+def train(
+    config: TrainConfig,
+    state_file: str | os.PathLike | None = None,
+    *,
+    cpu: bool = False,
+    save_every_s: float = 120.0,
+) -> Iterator[Step]:
+    """Train a denoiser by ``config``, yielding a :class:`Step` after every optimiser step.
+
+    With ``state_file``, the state is written there at least every ``save_every_s`` seconds and at the end, by rename,
+    and a run that finds the file goes on from it: on a CPU to bit-identical weights. ``cpu`` keeps a training off the
+    GPU.
+
+    Raises ``ValueError`` when ``state_file`` belongs to another configuration or is damaged, and
+    ``FloatingPointError`` when the loss is not finite.
+    """
+    accelerator = Accelerator(cpu=cpu, mixed_precision="no")  # accelerate knows one precision a process, we do not
+    denoiser, ema = make_denoiser(config), make_denoiser(config).requires_grad_(False).eval()
+    optimizer = torch.optim.Adam(denoiser.parameters(), lr=config.learning_rate)
+    step = 0
+    if state_file is not None and Path(state_file).exists():
+        step = _restore(state_file, config, denoiser, ema, optimizer)
+    ema.to(accelerator.device)
+    model, optimizer = accelerator.prepare(denoiser, optimizer)
+    images = datasets.load(config.dataset, "train").images
+    started, saved, first = time.monotonic(), time.monotonic(), step
+    while step < config.steps:
+        loss = _optimise(step, config, accelerator, model, optimizer, images)
+        step += 1
+        _update_ema(ema, accelerator.unwrap_model(model), config, step)
+        due = step == config.steps or time.monotonic() - saved > save_every_s
+        if state_file is not None and due and accelerator.is_main_process:
+            _save(state_file, config, step, accelerator.unwrap_model(model), ema, optimizer)
+            saved = time.monotonic()
+        rate = (step - first) * config.batch_size / (time.monotonic() - started)
+        yield Step(step, step * config.batch_size, loss, rate, accelerator.unwrap_model(model), ema)
+
+
+def _optimise(
+    step: int, config: TrainConfig, accelerator: Accelerator, model: nn.Module, optimizer, images: Tensor
+) -> float:
+    x0, sigma, noise = _draw_batch(step, config, images)
+    # Each process takes its share of the batch that a single process would have drawn.
+    share = slice(accelerator.process_index, None, accelerator.num_processes)
+    x0, sigma, noise = (t[share].to(accelerator.device) for t in (x0, sigma, noise))
+    model.train()
+    for group in optimizer.param_groups:
+        group["lr"] = config.learning_rate * min(1.0, (step + 1) * config.batch_size / max(config.warmup_images, 1))
+    device = accelerator.device
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"),
+    ):
+        torch.manual_seed(_seed(config.seed, 2, step, accelerator.process_index))  # for dropout
+        loss = (edm_loss_weight(sigma, config.sigma_data) * dae_loss(model, x0, sigma, noise)).mean() / x0[0].numel()
+    if not torch.isfinite(loss):
+        raise FloatingPointError(
+            f"the loss is {loss.item()} at step {step}: lower learning_rate, or use precision='no'; "
+            "the last saved state is intact"
+        )
+    accelerator.backward(loss)
+    accelerator.clip_grad_norm_(model.parameters(), config.grad_clip)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.item()
+
+
+def _draw_batch(step: int, config: TrainConfig, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Clean images (B, C, H, W) in [-1, 1], noise levels (B,) and standard normal noise for one step."""
+    batch = datasets.to_unit_range(images[_batch_indices(step, config, len(images))])
+    generator = _generator(config.seed, 1, step)
+    sigma = (torch.randn(len(batch), generator=generator) * config.p_std + config.p_mean).exp()
+    return batch, sigma, torch.randn(batch.shape, generator=generator)
+
+
+def _batch_indices(step: int, config: TrainConfig, num_images: int) -> Tensor:
+    """Positions in an endless stream of epochs, each a fresh permutation."""
+    stream = torch.arange(step * config.batch_size, (step + 1) * config.batch_size)
+    epochs, places = stream // num_images, stream % num_images
+    indices = torch.empty_like(stream)
+    for epoch in epochs.unique().tolist():
+        order = torch.randperm(num_images, generator=_generator(config.seed, 0, epoch))
+        indices[epochs == epoch] = order[places[epochs == epoch]]
+    return indices
+
+
+def _generator(*key: int) -> torch.Generator:
+    return torch.Generator().manual_seed(_seed(*key))
+
+
+def _seed(*key: int) -> int:
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@torch.no_grad()
+def _update_ema(ema: nn.Module, model: nn.Module, config: TrainConfig, step: int) -> None:
+    halflife = min(config.ema_halflife_images, config.ema_rampup * step * config.batch_size)
+    weight = 1 - 0.5 ** (config.batch_size / halflife)
+    torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), weight)
+
+
+def _save(path: str | os.PathLike, config: TrainConfig, step: int, model: nn.Module, ema: nn.Module, optimizer) -> None:
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"ema.{k}": v for k, v in ema.state_dict().items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
+    write_tensors(path, tensors, {"config": json.dumps(asdict(config)), "step": str(step)})
+
+
+def write_tensors(path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file under a temporary name and rename it, so that a kill or a full disk loses nothing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_state(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file written by :func:`write_tensors`; raises ``ValueError`` when it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path} is no readable safetensors file ({error}): remove it, or restore it from a copy"
+        ) from error
+
+
+def _restore(path: str | os.PathLike, config: TrainConfig, model: nn.Module, ema: nn.Module, optimizer) -> int:
+    tensors, metadata = read_state(path)
+    if "step" not in metadata or json.loads(metadata.get("config", "{}")) != json.loads(json.dumps(asdict(config))):
+        raise ValueError(f"{path} belongs to another training configuration: choose another file, or remove it")
+    for prefix, module in (("model.", model), ("ema.", ema)):
+        module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("adam."):
+            _, index, name = key.split(".")
+            moments.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    return int(metadata["step"])

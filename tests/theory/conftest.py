@@ -1,0 +1,6 @@
+"""Lets the theory tests import their oracles."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

@@ -1,0 +1,146 @@
+"""The command line, the presets behind it, and the public surface of the package."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+import repdyn
+from repdyn import cli, presets, pretrained, records
+from repdyn.networks import UNet
+from repdyn.records import Recipe
+from repdyn.training import TrainConfig, read_state
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["train", "record", "verify"]),
+        (["train"], ["fashion-small", "fashion-tiny", "--out", "--cpu"]),
+        (["record"], list(presets.RECIPES)),
+        (["verify"], ["--tolerance", "shipped weights"]),
+    ],
+)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help(arguments: list[str], words: list[str], flag: str) -> None:
+    result = call(*arguments, flag)
+    assert result.exit_code == 0
+    assert all(word in result.output for word in words)
+
+
+def test_train_go_on_and_export(tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(presets.PRESETS, "fashion-tiny", tiny)
+    result = call("train", "fashion-tiny", "--out", tmp_path, "--cpu")
+    assert result.exit_code == 0, result.output
+    weights = tmp_path / "fashion-tiny" / "weights.safetensors"
+    assert str(weights) in result.output
+    before, described = read_state(weights)
+    assert pretrained.load(weights)(torch.zeros(1, 1, 8, 8), 1.0).shape == (1, 1, 8, 8)
+    weights.unlink()
+    assert call("train", "fashion-tiny", "--out", tmp_path, "--cpu").exit_code == 0
+    after, again = read_state(weights)
+    assert described == again and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_train_reports_what_is_wrong_without_a_traceback(
+    tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(presets.PRESETS, "fashion-tiny", tiny)
+    call("train", "fashion-tiny", "--out", tmp_path, "--cpu")
+    monkeypatch.setitem(presets.PRESETS, "fashion-tiny", replace(tiny, seed=9))
+    result = call("train", "fashion-tiny", "--out", tmp_path, "--cpu")
+    assert result.exit_code == 1
+    assert "Error: " in result.output and "belongs to another training configuration" in result.output
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    result = call("train", "fashion-enormous")
+    assert result.exit_code == 2 and "fashion-tiny" in result.output
+    for function, message in ((presets.get, "unknown preset 'x'"), (presets.recipe, "unknown record 'x'")):
+        with pytest.raises(ValueError, match=f"{message}: choose one of fashion"):
+            function("x")
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[float]:
+    """One recipe, whose result is the number in the list, in place of the book's, and its record shipped."""
+    value = [0.5]
+    name = "fashion-curve-clean"
+
+    def measure(config: TrainConfig, **options: object) -> dict:
+        return {"accuracy": value[0]}
+
+    tiny = presets.PRESETS["fashion-tiny"]
+    monkeypatch.setattr(presets, "RECIPES", {name: Recipe(name, measure, tiny, tiny)})
+    monkeypatch.setattr(records, "_SHIPPED", tmp_path)
+    return value
+
+
+def test_record_then_verify(counting: list[float], tmp_path: Path) -> None:
+    result = call("record", "fashion-curve-clean", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert str(tmp_path / "fashion-curve-clean.json") in result.output
+    result = call("verify")
+    assert (result.exit_code, result.output) == (0, "fashion-curve-clean: agrees\n")
+    counting[0] = 0.51
+    assert call("verify", "fashion-curve-clean").exit_code == 0
+    result = call("verify", "fashion-curve-clean", "--tolerance", "0.001")
+    assert result.exit_code == 1
+    assert "fashion-curve-clean: 1 numbers differ" in result.output
+    assert "Error: fashion-curve-clean.accuracy: recorded 0.5, recomputed 0.51" in result.output
+
+
+def test_verify_without_a_record_says_how_to_make_it(counting: list[float]) -> None:
+    result = call("verify")
+    assert result.exit_code == 1
+    assert "there is no record 'fashion-curve-clean': make it with 'repdyn record fashion-curve-clean'" in result.output
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_presets_describe_networks_that_fit_their_images(name: str) -> None:
+    config = presets.get(name)
+    assert config.dataset in ("fashion-mnist", "fashion-mnist-mini") and config.images >= 20_000
+    with torch.no_grad():
+        x = torch.zeros(1, 1, 28, 28)
+        assert UNet(config.network)(x, torch.zeros(1)).shape == x.shape
+
+
+@pytest.mark.parametrize("name", presets.RECIPES)
+def test_recipes_are_named_as_they_are_found(name: str) -> None:
+    recipe = presets.recipe(name)
+    assert recipe.name == name
+    assert recipe.slice_config.weights == recipe.config.weights, "a slice is a part of its record"
+    assert recipe.slice_config.dataset in ("digits", "fashion-mnist-mini"), "a slice needs shipped data"
+
+
+# ----------------------------------------------------------------------------------------------- public surface
+
+
+def test_every_public_name_is_there() -> None:
+    assert len(set(repdyn.__all__)) == len(repdyn.__all__) > 10
+    for name in repdyn.__all__:
+        assert getattr(repdyn, name) is not None
+    assert set(dir(repdyn)) == set(repdyn.__all__)
+    for name in repdyn.__all__:
+        for public in getattr(getattr(repdyn, name), "__all__", ()):
+            assert hasattr(getattr(repdyn, name), public), f"{name}.{public}"
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        repdyn.nonsense  # noqa: B018
+
+
+def test_import_is_quick_and_pulls_in_nothing_heavy() -> None:
+    heavy = "{'torch', 'matplotlib', 'accelerate'}"
+    code = f"import sys, repdyn; print(repdyn.__version__, sorted({heavy} & set(sys.modules)))"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output == f"{repdyn.__version__} []\n"

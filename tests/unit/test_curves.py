@@ -1,0 +1,185 @@
+"""The measurement of a curve: what chooses what, the cache, the untrained twin, and no leak from test to training."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from repdyn import curves, datasets, features
+from repdyn.curves import CurveConfig, accuracy_curves, measure
+from repdyn.denoisers import EDMDenoiser
+from repdyn.probes import LinearProbe, peak_height
+
+CONFIG = CurveConfig(
+    dataset="digits", num_train=200, num_test=100, sigmas=(0.01, 0.3, 3.0), splits=2, validation=0.25, l2=1e-2
+)
+
+
+@pytest.fixture
+def extractions(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The noise levels at which features are extracted, in order."""
+    levels: list[float] = []
+    original = features.extract
+
+    def counted(denoiser: EDMDenoiser, images: torch.Tensor, sigma: float, *args: object, **options: object) -> dict:
+        levels.append(sigma)
+        return original(denoiser, images, sigma, *args, **options)
+
+    monkeypatch.setattr(features, "extract", counted)
+    return levels
+
+
+def test_what_is_returned(denoiser: EDMDenoiser) -> None:
+    result = measure(CONFIG, denoiser)
+    assert result == json.loads(json.dumps(result)) | {"peak": result["peak"]}, "plain lists only"
+    assert result["sigmas"] == [0.01, 0.3, 3.0]
+    assert result["layers"] == features.layers(denoiser)[:-1]
+    assert np.shape(result["validation"]) == (len(result["layers"]), 3)
+    assert np.shape(result["test"]) == np.shape(result["posterior"]) == (2, 3)
+    assert np.shape(result["pixels"]) == (2,)
+    best = np.max(result["validation"], axis=1).argmax()
+    assert result["best_layer"] == result["layers"][best]
+    peak = result["peak"]
+    assert peak["index"] == np.argmax(result["validation"][best])
+    mean = np.mean(result["test"], axis=0)
+    assert peak["above_left"] == pytest.approx(mean[peak["index"]] - mean[0])
+    assert peak["above_right"] == pytest.approx(mean[peak["index"]] - mean[-1])
+
+
+def test_accuracies_against_one_probe_at_a_time(denoiser: EDMDenoiser) -> None:
+    config = replace(CONFIG, layers=("enc/8x8_block0", "enc/4x4_down"), splits=1)
+    result = measure(config, denoiser)
+    train, test = datasets.load("digits", "train"), datasets.load("digits", "test")
+    chosen, chosen_test = (
+        datasets.stratified_split(data.labels, num, 0)[0] for data, num in ((train, 200), (test, 100))
+    )
+    held, fitted = datasets.stratified_split(train.labels[chosen], 50, 0)
+    layer = result["layers"].index(result["best_layer"])
+    for level, sigma in enumerate(config.sigmas):
+        read = {"sigma": sigma, "layers": [result["best_layer"]]}
+        x = features.extract(denoiser, train.images[chosen], **read)[result["best_layer"]]
+        x_test = features.extract(denoiser, test.images[chosen_test], **read)[result["best_layer"]]
+        labels = train.labels[chosen].numpy()
+        probe = LinearProbe(l2=1e-2).fit(x[fitted], labels[fitted])
+        assert result["validation"][layer][level] == pytest.approx(probe.score(x[held], labels[held]), abs=0.021)
+        assert result["test"][0][level] == pytest.approx(
+            probe.score(x_test, test.labels[chosen_test].numpy()), abs=0.011
+        )
+
+
+def test_the_test_images_choose_nothing(denoiser: EDMDenoiser, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = measure(CONFIG, denoiser)
+    original = datasets.load
+
+    def with_other_test_labels(name: str, split: str) -> datasets.ImageSet:
+        data = original(name, split)
+        return data._replace(labels=(data.labels + 1) % 10) if split == "test" else data
+
+    monkeypatch.setattr(datasets, "load", with_other_test_labels)
+    # All test images of a class are drawn, so that the same images are used under their new labels.
+    fooled = measure(replace(CONFIG, num_test=None), denoiser)
+    assert np.max(fooled["test"]) < 0.2 < np.min(honest["test"])
+    for key in ("validation", "best_layer"):
+        assert fooled[key] == honest[key]
+    assert fooled["peak"]["index"] == honest["peak"]["index"]
+
+
+def test_shuffled_labels_give_chance(denoiser: EDMDenoiser, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = datasets.load
+
+    def with_shuffled_labels(name: str, split: str) -> datasets.ImageSet:
+        data = original(name, split)
+        order = torch.randperm(len(data.labels), generator=torch.Generator().manual_seed(0))
+        return data._replace(labels=data.labels[order])
+
+    monkeypatch.setattr(datasets, "load", with_shuffled_labels)
+    result = measure(replace(CONFIG, num_train=None, num_test=None, layers=("enc/8x8_block0",)), denoiser)
+    spread = (0.1 * 0.9 / 359) ** 0.5
+    for accuracies in (result["validation"], result["test"], result["posterior"], result["pixels"]):
+        assert np.abs(np.mean(accuracies) - 0.1) < 4 * spread
+
+
+def test_interrupted_and_resumed_from_the_cache(
+    denoiser: EDMDenoiser, tmp_path: Path, extractions: list[float]
+) -> None:
+    whole = measure(CONFIG, denoiser, cache=tmp_path)
+    assert extractions == [0.01, 0.3, 3.0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"features-{i}.safetensors" for i in range(3)]
+    (tmp_path / "features-1.safetensors").unlink()
+    assert measure(CONFIG, denoiser, cache=tmp_path) == whole
+    assert extractions == [0.01, 0.3, 3.0, 0.3]
+    assert measure(CONFIG, denoiser) == whole
+
+
+def test_a_foreign_or_damaged_cache_is_refused(denoiser: EDMDenoiser, tmp_path: Path) -> None:
+    config = replace(CONFIG, sigmas=(0.3,), layers=("enc/8x8_conv",), posterior=False)
+    assert measure(config, denoiser, cache=tmp_path)["peak"] is None
+    with pytest.raises(ValueError, match="features-0.safetensors belongs to another measurement: remove the folder"):
+        measure(replace(config, noisy_input=True), denoiser, cache=tmp_path)
+    denoiser.model.enc["8x8_conv"].weight.data += 1e-3
+    with pytest.raises(ValueError, match="belongs to another measurement"):
+        measure(config, denoiser, cache=tmp_path)
+    path = tmp_path / "features-0.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="no readable safetensors file"):
+        measure(config, denoiser, cache=tmp_path)
+
+
+def test_untrained_is_the_same_network_with_other_weights(
+    denoiser: EDMDenoiser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[EDMDenoiser] = []
+    original = features.extract
+
+    def watched(network: EDMDenoiser, *args: object, **options: object) -> dict:
+        used.append(network)
+        return original(network, *args, **options)
+
+    monkeypatch.setattr(features, "extract", watched)
+    before = {k: v.clone() for k, v in denoiser.state_dict().items()}
+    config = replace(CONFIG, sigmas=(0.3,), untrained=True)
+    first, again = measure(config, denoiser), measure(config, denoiser)
+    assert first == again
+    assert measure(replace(config, seed=1), denoiser)["validation"] != first["validation"]
+    twin = used[0]
+    assert twin is not denoiser and twin.model.config == denoiser.model.config
+    assert not torch.equal(twin.model.enc["8x8_conv"].weight, denoiser.model.enc["8x8_conv"].weight)
+    assert all(torch.equal(before[k], v) for k, v in denoiser.state_dict().items())
+
+
+def test_fewer_layers_on_request(denoiser: EDMDenoiser) -> None:
+    wanted = ("enc/8x8_block0", "enc/8x8_conv")
+    result = measure(replace(CONFIG, sigmas=(0.3,), layers=wanted, posterior=False), denoiser)
+    assert result["layers"] == ["enc/8x8_conv", "enc/8x8_block0"] and result["posterior"] is None
+    with pytest.raises(ValueError, match="layers has enc/2x2_conv: choose from enc/8x8_conv"):
+        measure(replace(CONFIG, layers=("enc/2x2_conv",)), denoiser)
+
+
+def test_noise_levels_in_portions_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    activations = torch.randn(5, 60, 8, generator=generator)
+    labels = torch.arange(60) % 3
+    activations[:, :, 0] += 2 * labels
+    splits = [datasets.stratified_split(labels[:40], 10, seed) for seed in range(2)]
+    sizes: list[int] = []
+    original = curves.fit_many
+
+    def counted(features: torch.Tensor, *args: object, **options: object) -> list[LinearProbe]:
+        sizes.append(len(features))
+        return original(features, *args, **options)
+
+    monkeypatch.setattr(curves, "fit_many", counted)
+    validation, correct = accuracy_curves(activations, labels[:40], labels[40:], splits, 1e-2)
+    assert sizes == [5, 5]
+    assert validation.shape == (2, 5) and correct.shape == (2, 5, 20) and correct.dtype == bool
+    for level in range(5):
+        one = accuracy_curves(activations[level : level + 1], labels[:40], labels[40:], splits, 1e-2)
+        np.testing.assert_array_equal(one[0][:, 0], validation[:, level])
+        np.testing.assert_array_equal(one[1][:, 0], correct[:, level])
+    assert correct.mean() > 0.6
+    assert peak_height(correct.mean(0), 2).index == 2

@@ -1,0 +1,93 @@
+"""Shipped weights: export and load, in half precision, and the refusal of whatever is not such a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from repdyn import pretrained
+from repdyn.training import TrainConfig, read_state, train, write_tensors
+
+
+@pytest.fixture
+def exported(tiny: TrainConfig, tmp_path: Path) -> Path:
+    """Weights exported from a short training, beside its state."""
+    for step in train(tiny, tmp_path / "state.safetensors", cpu=True):
+        torch.save(step.ema.state_dict(), tmp_path / "ema.pt")
+    pretrained.export(tmp_path / "state.safetensors", tmp_path / "weights.safetensors")
+    return tmp_path / "weights.safetensors"
+
+
+def test_export_and_load_round_trip(exported: Path) -> None:
+    ema = torch.load(exported.with_name("ema.pt"))
+    denoiser = pretrained.load(exported)
+    assert not denoiser.training and not any(p.requires_grad for p in denoiser.parameters())
+    state = denoiser.state_dict()
+    assert state.keys() == ema.keys()
+    for name, value in ema.items():
+        assert state[name].dtype == torch.float32
+        assert torch.equal(state[name], value.half().float())
+
+
+def test_exported_file_is_half_precision_and_describes_itself(exported: Path, tiny: TrainConfig) -> None:
+    tensors, metadata = read_state(exported)
+    assert {value.dtype for value in tensors.values()} == {torch.float16}
+    assert metadata["images"] == "96"
+    assert json.loads(metadata["config"]) == json.loads(json.dumps(asdict(tiny)))
+
+
+def test_rounding_to_half_changes_the_output_little(exported: Path) -> None:
+    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    rounded = pretrained.load(exported)
+    exact = pretrained.load(exported)
+    exact.load_state_dict(torch.load(exported.with_name("ema.pt")))
+    difference = (rounded(x, 0.5) - exact(x, 0.5)).norm() / exact(x, 0.5).norm()
+    assert 0 < difference < 1e-3
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="'fashion-huge' is neither a file nor shipped: shipped are"):
+        pretrained.load("fashion-huge")
+
+
+@pytest.mark.parametrize("name", pretrained.available())
+@torch.no_grad()
+def test_shipped_weights_denoise(name: str) -> None:
+    from repdyn.datasets import load, to_unit_range
+
+    denoiser = pretrained.load(name)
+    _, metadata = read_state(Path(str(pretrained._SHIPPED / f"{name}.safetensors")))
+    config = json.loads(metadata["config"])
+    x0 = to_unit_range(
+        load({"fashion-mnist": "fashion-mnist-mini"}.get(config["dataset"], config["dataset"]), "test")[0][:16]
+    )
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
+    for sigma in (0.1, 0.5, 2.0):
+        error = (denoiser(x0 + sigma * noise, sigma) - x0).square().mean()
+        linear = sigma**2 * config["sigma_data"] ** 2 / (sigma**2 + config["sigma_data"] ** 2)
+        assert error < 0.6 * linear  # the best that a denoiser pixel by pixel could do on Gaussian data
+
+
+def test_damaged_and_foreign_files_are_refused(exported: Path, tmp_path: Path, tiny: TrainConfig) -> None:
+    tensors, metadata = read_state(exported)
+    bad = tmp_path / "bad.safetensors"
+
+    bad.write_bytes(exported.read_bytes()[:-10])
+    with pytest.raises(ValueError, match="bad.safetensors is no readable safetensors file"):
+        pretrained.load(bad)
+    write_tensors(bad, tensors, {})
+    with pytest.raises(ValueError, match="holds no configuration: it was not written by repdyn.pretrained.export"):
+        pretrained.load(bad)
+    other = replace(tiny, network=replace(tiny.network, model_channels=16))
+    write_tensors(bad, tensors, {"config": json.dumps(asdict(other))})
+    with pytest.raises(ValueError, match="does not fit the network its configuration describes"):
+        pretrained.load(bad)
+    write_tensors(bad, tensors, {"config": json.dumps({**json.loads(metadata["config"]), "colour": 1})})
+    with pytest.raises(ValueError, match="config has unknown fields: colour"):
+        pretrained.load(bad)
+    with pytest.raises(ValueError, match="is not the state of a training"):
+        pretrained.export(exported, bad)

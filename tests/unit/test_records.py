@@ -1,0 +1,152 @@
+"""Records: found under their own configuration only, verified on a slice, damaged ones refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repdyn import records
+from repdyn.records import Recipe
+
+
+@dataclass(frozen=True)
+class Config:
+    """A measurement that is a sum."""
+
+    numbers: tuple[float, ...] = (1.0, 2.0)
+    weight: float = 1.0
+
+
+def measure(config: Config, *, cache: object = None, progress: bool = False) -> dict[str, Any]:
+    """The sum, and how it was called."""
+    return {"sum": config.weight * sum(config.numbers), "list": list(config.numbers), "word": "amber"}
+
+
+RECIPE = Recipe("sum", measure, Config((1.0, 2.0, 3.0)), Config((1.0,)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the record of RECIPE."""
+    records.write(records.make(RECIPE, progress=False), tmp_path)
+    return tmp_path
+
+
+def edit(folder: Path, **changes: object) -> None:
+    path = folder / "sum.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_record_holds_result_configuration_slice_and_provenance(folder: Path) -> None:
+    record = records.read(RECIPE, folder)
+    assert record["metrics"] == {"sum": 6.0, "list": [1.0, 2.0, 3.0], "word": "amber"}
+    assert record["config"] == {"numbers": [1.0, 2.0, 3.0], "weight": 1.0}
+    assert record["slice"] == {"config": {"numbers": [1.0], "weight": 1.0}, "metrics": measure(RECIPE.slice_config)}
+    provenance = record["provenance"]
+    assert provenance["command"] == "repdyn record sum" and provenance["seconds"] >= 0
+    assert len(provenance["date"]) == 10 and provenance["commit"] and provenance["device"]
+    assert set(provenance["libraries"]) == {"torch", "numpy", "scipy", "scikit-learn", "accelerate"}
+    assert os.listdir(folder) == ["sum.json"]
+
+
+def test_the_full_measurement_gets_the_cache_and_the_slice_does_not(tmp_path: Path) -> None:
+    calls = []
+
+    def watched(config: Config, **options: object) -> dict[str, Any]:
+        calls.append((config, options))
+        return {}
+
+    records.make(replace(RECIPE, measure=watched), cache=tmp_path, progress=False)
+    assert calls == [(RECIPE.config, {"cache": tmp_path, "progress": False}), (RECIPE.slice_config, {})]
+
+
+def test_commit_is_unknown_outside_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert records.provenance()["commit"] == "unknown (not a checkout)"
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        (Config((1.0, 2.0, 4.0)), "numbers differ"),
+        (Config((9.0,), 2.0), "numbers, weight differ"),
+    ],
+)
+def test_a_changed_configuration_finds_no_record_and_the_message_says_why(
+    folder: Path, config: Config, named: str
+) -> None:
+    with pytest.raises(
+        ValueError, match=rf"'sum' was made with another configuration \({named}\).*'repdyn record sum'"
+    ):
+        records.read(replace(RECIPE, config=config), folder)
+
+
+def test_a_field_that_came_or_went_is_a_changed_configuration(folder: Path) -> None:
+    edit(folder, config={"numbers": [1.0, 2.0, 3.0], "weight": 1.0, "colour": "red"})
+    with pytest.raises(ValueError, match="colour differ"):
+        records.read(RECIPE, folder)
+    edit(folder, config={"numbers": [1.0, 2.0, 3.0]})
+    with pytest.raises(ValueError, match="weight differ"):
+        records.read(RECIPE, folder)
+
+
+def test_a_missing_record_is_reported(tmp_path: Path) -> None:
+    for folder in (tmp_path, None):
+        with pytest.raises(ValueError, match="there is no record 'sum': make it with 'repdyn record sum'"):
+            records.read(RECIPE, folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"config": {}, "metrics": {}}', "null"])
+def test_a_damaged_record_is_refused(folder: Path, content: str) -> None:
+    (folder / "sum.json").write_text(content)
+    with pytest.raises(ValueError, match="record 'sum' is damaged"):
+        records.read(RECIPE, folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_a_number_is_not_written(folder: Path, value: float) -> None:
+    before = (folder / "sum.json").read_text()
+    record = json.loads(before)
+    record["metrics"]["sum"] = value
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        records.write(record, folder)
+    assert (folder / "sum.json").read_text() == before
+    assert os.listdir(folder) == ["sum.json"]
+
+
+def test_verify_recomputes_the_slice(folder: Path) -> None:
+    assert records.verify(RECIPE, 0.0, folder) == []
+
+    def drifted(config: Config) -> dict[str, Any]:
+        return {**measure(config), "sum": measure(config)["sum"] + 0.01}
+
+    assert records.verify(replace(RECIPE, measure=drifted), 0.02, folder) == []
+    assert records.verify(replace(RECIPE, measure=drifted), 0.005, folder) == ["sum.sum: recorded 1.0, recomputed 1.01"]
+    other = replace(RECIPE, slice_config=Config((2.0,)))
+    assert records.verify(other, 0.0, folder) == ["sum: the slice was recorded with another configuration"]
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "lines"),
+    [
+        (1.0, 1.05, []),
+        (1.0, 1.15, ["r: recorded 1.15, recomputed 1.0"]),
+        ([1, (2, 3)], [1, [2, 3]], []),
+        ([1.0, 5.0], [1.0, 2.0], ["r[1]: recorded 2.0, recomputed 5.0"]),
+        ({"a": {"b": [0.0]}}, {"a": {"b": [1.0]}}, ["r.a.b[0]: recorded 1.0, recomputed 0.0"]),
+        ([1.0], [1.0, 2.0], ["r: recorded [1.0, 2.0], recomputed [1.0]"]),
+        ({"a": 1}, {"b": 1}, ["r: recorded {'b': 1}, recomputed {'a': 1}"]),
+        ("x", "y", ["r: recorded y, recomputed x"]),
+        (None, None, []),
+        (None, 0.0, ["r: recorded 0.0, recomputed None"]),
+        (float("nan"), 0.5, ["r: recorded 0.5, recomputed nan"]),
+        (True, 1.05, ["r: recorded 1.05, recomputed True"]),
+    ],
+)
+def test_disagreements(now: object, then: object, lines: list[str]) -> None:
+    assert records.disagreements(now, then, 0.1, "r") == lines

@@ -1,0 +1,328 @@
+"""Training: determinism, resume after a kill, refusal of foreign and damaged states, and every formula on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from repdyn import datasets, training
+from repdyn.networks import UNetConfig
+from repdyn.training import TrainConfig, config_from_dict, make_denoiser, read_state, train, write_tensors
+
+
+def run(config: TrainConfig, state_file: Path | None = None, **options: object) -> dict[str, Tensor]:
+    """All weights, and their averages, at the end of a training."""
+    *_, last = train(config, state_file, cpu=True, **options)
+    return weights(last)
+
+
+def weights(step: training.Step) -> dict[str, Tensor]:
+    state = {f"model.{k}": v.clone() for k, v in step.denoiser.state_dict().items()}
+    return state | {f"ema.{k}": v.clone() for k, v in step.ema.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+# -------------------------------------------------------------------------------------------------- determinism
+
+
+def test_the_seed_determines_the_weights(tiny: TrainConfig) -> None:
+    torch.manual_seed(11)
+    first = run(tiny)
+    torch.manual_seed(22)
+    torch.rand(5)
+    assert same(first, run(tiny))
+    assert not same(first, run(replace(tiny, seed=4)))
+
+
+def test_training_leaves_the_global_generator_alone(tiny: TrainConfig) -> None:
+    before = torch.random.get_rng_state()
+    run(tiny)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_the_seed_determines_the_initial_weights(tiny: TrainConfig) -> None:
+    first, again, other = (make_denoiser(config).state_dict() for config in (tiny, tiny, replace(tiny, seed=4)))
+    assert same(first, again)
+    assert not same(first, other)
+
+
+def test_loss_falls(tiny: TrainConfig) -> None:
+    losses = [step.loss for step in train(replace(tiny, images=150 * 32, batch_size=32), cpu=True)]
+    assert len(losses) == 150
+    assert sum(losses[-20:]) < 0.75 * sum(losses[:20])
+
+
+def test_both_precisions_in_one_process(tiny: TrainConfig) -> None:
+    exact, rounded = (list(train(replace(tiny, precision=p), cpu=True)) for p in ("no", "bf16"))
+    assert [s.loss for s in exact] == pytest.approx([s.loss for s in rounded], rel=0.05)
+    assert exact[0].loss != rounded[0].loss
+    assert {p.dtype for p in rounded[-1].denoiser.parameters()} == {torch.float32}
+
+
+def test_what_a_step_reports(tiny: TrainConfig) -> None:
+    steps = [(s.step, s.images, s.images_per_second > 0) for s in train(replace(tiny, images=40), cpu=True)]
+    assert steps == [(1, 16, True), (2, 32, True), (3, 48, True)]  # 40 images are not cut in the middle of a batch
+
+
+def test_ema_network_is_frozen_and_in_evaluation_mode(tiny: TrainConfig) -> None:
+    step = next(train(tiny, cpu=True))
+    assert not step.ema.training and step.denoiser.training
+    assert not any(p.requires_grad for p in step.ema.parameters())
+
+
+# ------------------------------------------------------------------------------------------------------- resume
+
+CHILD = """
+import json, sys, torch
+torch.set_num_threads(1)
+from repdyn.training import config_from_dict, train
+for step in train(config_from_dict(json.loads(sys.argv[1])), sys.argv[2], cpu=True, save_every_s=-1):
+    print(step.step, flush=True)
+"""
+
+
+def test_killed_at_a_random_instant_and_resumed_ends_with_the_same_bits(tiny: TrainConfig, tmp_path: Path) -> None:
+    config, state_file = replace(tiny, images=120 * 16), tmp_path / "state.safetensors"
+    chance = random.SystemRandom()
+    reached = 0
+    for earliest in (5, 50):
+        victim = subprocess.Popen(
+            [sys.executable, "-c", CHILD, json.dumps(asdict(config)), str(state_file)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        last = chance.randrange(earliest, earliest + 40)
+        while reached < last:
+            reached = int(victim.stdout.readline())
+        time.sleep(chance.uniform(0, 0.02))  # in the middle of a step, or of a write
+        victim.send_signal(signal.SIGKILL)
+        victim.communicate()
+        assert victim.returncode == -signal.SIGKILL, "the victim finished before it was killed"
+        saved = int(read_state(state_file)[1]["step"])
+        assert last <= saved < config.steps
+    steps = [(step.step, weights(step)) for step in train(config, state_file, cpu=True)]
+    assert [number for number, _ in steps] == list(range(saved + 1, config.steps + 1))
+    assert same(steps[-1][1], run(config)), f"killed after step {saved}"
+
+
+def test_resumed_after_every_step(tiny: TrainConfig, tmp_path: Path) -> None:
+    state_file = tmp_path / "state.safetensors"
+    for expected in range(1, tiny.steps + 1):
+        step = next(train(tiny, state_file, cpu=True, save_every_s=-1))
+        assert step.step == expected
+    assert same(weights(step), run(tiny))
+
+
+def test_a_finished_training_does_nothing_more(tiny: TrainConfig, tmp_path: Path) -> None:
+    state_file = tmp_path / "state.safetensors"
+    run(tiny, state_file)
+    before = state_file.read_bytes()
+    assert list(train(tiny, state_file, cpu=True)) == []
+    assert state_file.read_bytes() == before
+
+
+def test_state_is_saved_by_the_clock_and_at_the_end(tiny: TrainConfig, tmp_path: Path) -> None:
+    state_file = tmp_path / "folder" / "state.safetensors"
+    saved = [state_file.exists() for _ in train(tiny, state_file, cpu=True, save_every_s=1e9)]
+    assert saved == [False] * (tiny.steps - 1) + [True]
+    assert [path.name for path in state_file.parent.iterdir()] == ["state.safetensors"]
+
+
+@pytest.mark.parametrize("change", [{"seed": 4}, {"images": 999}, {"learning_rate": 1e-4}, {"network": UNetConfig()}])
+def test_the_state_of_another_training_is_refused_and_kept(tiny: TrainConfig, tmp_path: Path, change: dict) -> None:
+    state_file = tmp_path / "state.safetensors"
+    next(train(tiny, state_file, cpu=True, save_every_s=-1))
+    before = state_file.read_bytes()
+    with pytest.raises(ValueError, match="state.safetensors belongs to another training configuration"):
+        next(train(replace(tiny, **change), state_file, cpu=True))
+    assert state_file.read_bytes() == before
+
+
+@pytest.mark.parametrize("keep", [0, 5, 300, -1])
+def test_a_truncated_state_is_refused_and_kept(tiny: TrainConfig, tmp_path: Path, keep: int) -> None:
+    state_file = tmp_path / "state.safetensors"
+    next(train(tiny, state_file, cpu=True, save_every_s=-1))
+    state_file.write_bytes(state_file.read_bytes()[:keep])
+    before = state_file.read_bytes()
+    with pytest.raises(ValueError, match="state.safetensors is no readable safetensors file .*: remove it, or restore"):
+        next(train(tiny, state_file, cpu=True))
+    assert state_file.read_bytes() == before
+
+
+def test_a_file_that_is_no_state_is_refused(tiny: TrainConfig, tmp_path: Path) -> None:
+    write_tensors(tmp_path / "other.safetensors", {"a": torch.zeros(2)}, {})
+    with pytest.raises(ValueError, match="belongs to another training configuration"):
+        next(train(tiny, tmp_path / "other.safetensors", cpu=True))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_the_training_and_leaves_the_state(
+    tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    state_file = tmp_path / "state.safetensors"
+    steps = train(tiny, state_file, cpu=True, save_every_s=-1)
+    next(steps), next(steps)
+    before = state_file.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "dae_loss", lambda model, x0, sigma, noise: value * x0.flatten(1).sum(1))
+        with pytest.raises(FloatingPointError, match="at step 2: lower learning_rate"):
+            next(steps)
+    assert state_file.read_bytes() == before
+    assert next(train(tiny, state_file, cpu=True)).step == 3
+
+
+# ----------------------------------------------------------------------------------------------------- formulas
+
+
+def test_average_of_the_weights_against_a_loop(tiny: TrainConfig) -> None:
+    config = replace(tiny, images=10 * 16, ema_halflife_images=100, ema_rampup=1.0)
+    average = {k: v.double() for k, v in make_denoiser(config).state_dict().items()}
+    for number, step in enumerate(train(config, cpu=True), start=1):
+        halflife = min(100, number * 16)
+        decay = 0.5 ** (16 / halflife)
+        for name, value in step.denoiser.state_dict().items():
+            if "resample_filter" not in name:
+                average[name] = decay * average[name] + (1 - decay) * value.double()
+    for name, value in step.ema.state_dict().items():
+        torch.testing.assert_close(value.double(), average[name], rtol=1e-5, atol=1e-7)
+
+
+def test_learning_rate_rises_over_the_warm_up(tiny: TrainConfig) -> None:
+    config = replace(tiny, warmup_images=64, learning_rate=1e-3)
+    before = [p.detach().clone() for p in make_denoiser(config).parameters()]
+    # The first step of Adam moves every weight by the learning rate, here 16/64 of the full one.
+    after = next(train(config, cpu=True)).denoiser.parameters()
+    largest = max((a - b).abs().max().item() for a, b in zip(after, before))
+    assert largest == pytest.approx(1e-3 * 16 / 64, rel=1e-2)
+
+
+def test_loss_of_the_first_step_by_hand(tiny: TrainConfig) -> None:
+    config = replace(tiny, network=replace(tiny.network, dropout=0.0))
+    images = datasets.load("digits").images
+    x0, sigma, noise = training._draw_batch(0, config, images)
+    denoiser = make_denoiser(config)
+    expected = []
+    for x, s, eps in zip(x0, sigma, noise):
+        error = denoiser((x + s * eps)[None], s.item())[0] - x
+        expected.append((s**2 + 0.25) / (s * 0.5) ** 2 * error.square().mean())
+    assert next(train(config, cpu=True)).loss == pytest.approx(torch.stack(expected).mean().item(), rel=1e-4)
+
+
+def test_noise_levels_are_log_normal_and_the_noise_standard(tiny: TrainConfig) -> None:
+    config = replace(tiny, batch_size=20_000, p_mean=-0.7, p_std=0.9)
+    x0, sigma, noise = training._draw_batch(5, config, datasets.load("digits").images)
+    assert sigma.log().mean().item() == pytest.approx(-0.7, abs=0.03)
+    assert sigma.log().std().item() == pytest.approx(0.9, abs=0.02)
+    assert (noise.mean().item(), noise.std().item()) == pytest.approx((0, 1), abs=0.01)
+    assert (x0.min().item(), x0.max().item()) == (-1, 1)
+    _, other_sigma, _ = training._draw_batch(6, config, datasets.load("digits").images)
+    assert abs(torch.corrcoef(torch.stack([sigma, other_sigma]))[0, 1]) < 0.03
+
+
+def stream(config: TrainConfig, num_images: int, length: int) -> Tensor:
+    batches = [training._batch_indices(i, config, num_images) for i in range(-(-length // config.batch_size))]
+    return torch.cat(batches)[:length]
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 16, 25, 64])
+def test_every_epoch_is_a_permutation_and_no_two_are_alike(tiny: TrainConfig, batch_size: int) -> None:
+    epochs = stream(replace(tiny, batch_size=batch_size), 25, 100).reshape(4, 25)
+    assert (epochs.sort(1).values == torch.arange(25)).all()
+    assert len(epochs.unique(dim=0)) == 4
+    assert (epochs != torch.arange(25)).any(1).all()
+
+
+def test_the_stream_of_images_does_not_depend_on_how_it_is_cut(tiny: TrainConfig) -> None:
+    whole = stream(replace(tiny, batch_size=100), 25, 100)
+    for batch_size in (1, 7, 16, 25, 64):
+        assert torch.equal(stream(replace(tiny, batch_size=batch_size), 25, 100), whole)
+
+
+# --------------------------------------------------------------------------------------- configuration and files
+
+
+def test_a_configuration_survives_json(tiny: TrainConfig) -> None:
+    assert config_from_dict(json.loads(json.dumps(asdict(tiny)))) == tiny
+
+
+def test_unknown_fields_are_refused(tiny: TrainConfig) -> None:
+    values = asdict(tiny)
+    with pytest.raises(ValueError, match="config has unknown fields: colour, flavour"):
+        config_from_dict({**values, "flavour": 1, "colour": 2})
+    with pytest.raises(ValueError, match="config has unknown fields: heads"):
+        config_from_dict({**values, "network": {**values["network"], "heads": 4}})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("images", 0),
+        ("batch_size", -1),
+        ("learning_rate", 0.0),
+        ("ema_halflife_images", 0),
+        ("ema_rampup", 0.0),
+        ("sigma_data", float("nan")),
+        ("precision", "fp16"),
+    ],
+)
+def test_a_configuration_that_cannot_train_is_refused(tiny: TrainConfig, field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"{field} must be"):
+        replace(tiny, **{field: value})
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    write_tensors(path, {"a": torch.arange(3.0)}, {"step": "7"})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # writing beyond 4 kB fails, as on a full disk
+    try:
+        with pytest.raises(Exception, match="(?i)too large|no space"):
+            write_tensors(path, {"a": torch.zeros(10_000)}, {"step": "8"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    tensors, metadata = read_state(path)
+    assert metadata == {"step": "7"} and tensors["a"].tolist() == [0, 1, 2]
+    assert os.listdir(tmp_path) == ["state.safetensors"]
+
+
+def test_a_write_that_dies_midway_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.safetensors"
+    write_tensors(path, {"a": torch.arange(3.0)}, {})
+    before = path.read_bytes()
+
+    def half_written(tensors: dict, filename: Path, metadata: dict) -> None:
+        Path(filename).write_bytes(before[:20])
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(training, "save_file", half_written)
+    with pytest.raises(OSError, match="No space left"):
+        write_tensors(path, {"a": torch.zeros(3)}, {})
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["state.safetensors"]
+
+
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no readable safetensors file"):
+        read_state(tmp_path / "nothing.safetensors")
+
+
+def test_views_are_written_as_they_look(tmp_path: Path) -> None:
+    transposed = torch.arange(6.0).reshape(2, 3).T
+    write_tensors(tmp_path / "x.safetensors", {"a": nn.Parameter(transposed)}, {"k": "v"})
+    tensors, metadata = read_state(tmp_path / "x.safetensors")
+    assert torch.equal(tensors["a"], transposed) and metadata == {"k": "v"}

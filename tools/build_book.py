@@ -1,0 +1,90 @@
+"""Build the book, or one chapter of it, such that no number on a page can be older than the code behind it.
+
+Executions are cached by the code of a page. The cache does not see the package, its assets or the pins, so it is
+removed when one of those changed. All pages are assembled anew from the cached executions every time: a page that
+shows another page's number would otherwise keep the old one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+from project import ROOT, chapters, fingerprint
+
+BEHIND_NUMBERS = ["lib", "requirements.txt", "pyproject.toml", "_config.yml"]
+BEHIND_PAGES = [*BEHIND_NUMBERS, "book", "vendor", "_toc.yml"]
+
+
+def drop_stale_executions(root: Path, build: Path) -> None:
+    stamp, current = build / "executed-with", fingerprint(root, BEHIND_NUMBERS) + sys.version
+    if not stamp.exists() or stamp.read_text() != current:
+        shutil.rmtree(build / ".jupyter_cache", ignore_errors=True)
+        build.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(current)
+
+
+def jupyter_book(root: Path, output: Path, *options: str, **run: object) -> subprocess.CompletedProcess:
+    """Run Jupyter Book into output/_build, which is emptied of earlier pages."""
+    drop_stale_executions(root, output / "_build")
+    shutil.rmtree(output / "_build" / "html", ignore_errors=True)
+    program = Path(sys.executable).with_name("jupyter-book")
+    paths = [str(root), "--path-output", str(output)]
+    return subprocess.run([program, "build", *paths, "--all", "-n", "--keep-going", *options], cwd=root, **run)
+
+
+def build_book(root: Path) -> int:
+    start, sources = time.monotonic(), fingerprint(root, BEHIND_PAGES)
+    result = jupyter_book(root, root, "-W")
+    index = root / "_build" / "html" / "index.html"
+    if result.returncode or not index.exists():
+        print(f"The book was NOT built: the messages above say why. {time.monotonic() - start:.0f} s")
+        return result.returncode or 1
+    # The tests of the built pages run only on pages of the present sources.
+    (root / "_build" / "html" / ".built-from").write_text(sources)
+    print(f"The book was built in {time.monotonic() - start:.0f} s: open {index.relative_to(root)} or `make serve`.")
+    return 0
+
+
+def build_chapter(root: Path, stem: str) -> int:
+    """All pages are read, for their labels; only the chapter and those whose numbers it shows are executed."""
+    pages = {page.stem: page for page in chapters(root)}
+    if stem not in pages:
+        print(f"There is no chapter {stem!r} with a kernel in its front matter; there are: {', '.join(pages)}")
+        return 2
+    quoted = {Path(p).stem for p in re.findall(r"\{glue:\w+\}`([^`]+?)::", pages[stem].read_text())}
+    config = yaml.safe_load((root / "_config.yml").read_text())
+    config["execute"]["exclude_patterns"] = [str(p) for s, p in pages.items() if s not in quoted | {stem}]
+    config["sphinx"]["local_extensions"] = {n: str(root / p) for n, p in config["sphinx"]["local_extensions"].items()}
+    output = root / "_build" / "chapters" / stem
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "_config.yml").write_text(yaml.safe_dump(config))
+    with (output / "log.txt").open("w") as log:
+        options = ["--config", str(output / "_config.yml")]
+        result = jupyter_book(root, output, *options, stdout=log, stderr=subprocess.PIPE, text=True)
+    # The other pages were not executed, so what they miss is no news.
+    messages = re.split(r"^(?=\S+\.(?:md|py)\S*:.*(?:WARNING|ERROR))", result.stderr, flags=re.M)
+    mine = [m for m in messages if str(pages[stem].relative_to(root)) in m.split("\n", 1)[0]]
+    print("".join(mine) if result.returncode == 0 else result.stderr)
+    html = output / "_build" / "html" / pages[stem].relative_to(root).with_suffix(".html")
+    print(f"{len(mine)} warnings. Open {html.relative_to(root)}; full log: {(output / 'log.txt').relative_to(root)}")
+    return result.returncode or bool(mine)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", type=Path, default=ROOT)
+    parser.add_argument("--chapter", help="build this chapter alone, into _build/chapters/")
+    args = parser.parse_args()
+    root = args.root.resolve()
+    return build_chapter(root, args.chapter) if args.chapter else build_book(root)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
