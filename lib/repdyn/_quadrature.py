@@ -50,13 +50,13 @@ def softmax_moments(true_scale: float, other_scale: float, d: int, K: int, tail:
     are left out, which bounds the absolute error.
     """
     reach = -np.log(tail)  # the kernels live on -log(reach) < s - X < reach
-    other_low, other_high = other_scale * _support(d, tail)
+    other_low, other_high = other_scale * support(d, tail)
     certain = other_high + np.log(K) + reach  # with more energy than this the true class wins
-    other, true = _energy(other_scale, d, tail, np.inf), _energy(true_scale, d, tail, certain)
+    other, true = energy(other_scale, d, tail, np.inf), energy(true_scale, d, tail, certain)
     s = np.arange(other_low - np.log(reach), certain + reach, STEP)
 
-    other_cdf, other_first, other_second = _transforms(s, other)
-    true_cdf, true_first, true_second = _transforms(s, true)
+    other_cdf, other_first, other_second = transforms(s, other)
+    true_cdf, true_first, true_second = transforms(s, true)
     wins = special.chdtrc(d + 2, certain / true_scale) if true_scale > 0.0 else 0.0
     all_lose, rivals_lose = other_cdf ** (K - 1), true_cdf * other_cdf ** (K - 2)
     return SoftmaxMoments(
@@ -67,14 +67,14 @@ def softmax_moments(true_scale: float, other_scale: float, d: int, K: int, tail:
     )
 
 
-def _support(d: int, tail: float) -> np.ndarray:
+def support(d: int, tail: float) -> np.ndarray:
     """Where chi^2_d, and chi^2_{d+2}, have all but ``tail`` of their probability."""
     return 2.0 * np.array([special.gammaincinv(d / 2, tail), special.gammainccinv(d / 2 + 1, tail)])
 
 
-def _energy(scale: float, d: int, tail: float, top: float) -> _Energy:
+def energy(scale: float, d: int, tail: float, top: float) -> _Energy:
     """Nodes and probabilities of scale chi^2_d below ``top``, from the density of r = sqrt(chi^2_d)."""
-    low, high = np.sqrt(_support(d, tail))
+    low, high = np.sqrt(support(d, tail))
     r, width = _panels(0.0, low, high)
     total = np.sum(width * _density(r, d))  # more accurate than the gamma function, and a power K of it is taken
     cut = np.sqrt(top / scale) if scale * high**2 > top else high
@@ -101,7 +101,7 @@ def _panels(scale: float, low: float, high: float) -> tuple[np.ndarray, np.ndarr
     return (middle + half * NODES).ravel(), (half * WEIGHTS).ravel()
 
 
-def _transforms(s: np.ndarray, energy: _Energy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def transforms(s: np.ndarray, energy: _Energy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """E[G] under the plain law, E[e^z G] and E[e^2z G] under the weighted one, with z = X - s and G = exp(-e^z)."""
     rate = np.exp(np.minimum(energy.x - s[:, None], 7.0))  # (len(s), nodes); exp(-e^7) is 0
     kernel = np.exp(-rate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,8 +165,10 @@ def _activations(
 ) -> dict[str, Tensor]:
     """Features of all images at all noise levels: layer -> (S, N, D)."""
     found: list[dict[str, Tensor]] = []
-    key = f"{config!r} with weights {_digest(denoiser)}"
+    source = f"weights {_digest(denoiser.state_dict().values())}, images {_digest([images])}, noisy {config.noisy_input}"
+    source += f", draws {config.draws}, seed {config.seed}, layers {layers}"
     for index, sigma in enumerate(tqdm(config.sigmas, desc="features", unit="level", disable=not progress)):
+        key = f"sigma {sigma}, {source}"  # what features depend on, and nothing that only the probes do
         path = None if cache is None else Path(cache) / f"features-{index}.safetensors"
         if path is not None and path.exists():
             tensors, metadata = read_state(path)
@@ -181,8 +184,8 @@ def _activations(
     return {name: torch.stack([level.pop(name) for level in found]) for name in layers}
 
 
-def _digest(denoiser: nn.Module) -> str:
+def _digest(tensors: Iterable[Tensor]) -> str:
     content = hashlib.sha256()
-    for value in denoiser.state_dict().values():
+    for value in tensors:
         content.update(value.cpu().numpy().tobytes())
     return content.hexdigest()

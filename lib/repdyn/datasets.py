@@ -175,4 +175,4 @@ def _download(filename: str, md5: str) -> Path:
         raise ConnectionError(
             f"{filename} could not be downloaded from {_FASHION_URL} ({error}). Put it by hand into {folder}, "
             "or into a folder named by the environment variable REPDYN_DATA."
-        ) from error
+        ) from None  # the cause is in the message; its chain is pages of connection internals

@@ -75,13 +75,24 @@ def train(name: str, out: str | os.PathLike = "runs", *, cpu: bool = False) -> P
     return weights
 
 
-# On the full set one layer is read, fixed beforehand: the last of lowest resolution, which is what "8x8_block3" is in
-# the networks of Li et al. (2025).
-_FULL = CurveConfig(dataset="fashion-mnist", layers=("dec/7x7_block1",), posterior=False, pixels=False, splits=1)
-_SLICE = replace(_FULL, dataset="fashion-mnist-mini", num_train=600, num_test=300, sigmas=(0.002, 0.296, 3.257))
+_FULL = CurveConfig(dataset="fashion-mnist", splits=1)
+_SLICE = replace(
+    _FULL,
+    dataset="fashion-mnist-mini",
+    num_train=600,
+    num_test=300,
+    sigmas=(0.002, 0.296, 3.257),
+    layers=("enc/7x7_block0", "dec/7x7_block1"),
+)
+
+
+def _curve(name: str, **changes: bool) -> Recipe:
+    return Recipe(name, measure, replace(_FULL, **changes), replace(_SLICE, **changes))
+
 
 RECIPES: dict[str, Recipe] = {
-    "fashion-curve-clean": Recipe("fashion-curve-clean", measure, _FULL, _SLICE),
+    "fashion-curve-clean": _curve("fashion-curve-clean"),
+    "fashion-curve-noisy": _curve("fashion-curve-noisy", noisy_input=True, pixels=False),
 }
 
 

@@ -69,7 +69,8 @@ def fit_many(
     mean = features.mean(1, keepdim=True)  # (P, 1, D)
     scale = features.std(1, keepdim=True, correction=0)
     scale = torch.where(scale > 1e-5 * mean.abs(), scale, torch.inf)  # constant up to rounding
-    objective = _CrossEntropy((features - mean) / scale, targets.expand(features.shape[:2]), len(classes), l2)
+    x = torch.cat([(features - mean) / scale, torch.ones(*features.shape[:2], 1)], dim=2)  # (P, N, D + 1)
+    objective = _CrossEntropy(x, targets.expand(features.shape[:2]), len(classes), l2)
     weights = _newton(objective, max_iter, tol)  # (P, D + 1, classes)
     probes = []
     for weight, m, s in zip(weights, mean[:, 0], scale[:, 0], strict=True):
@@ -82,32 +83,48 @@ def fit_many(
 
 
 class _CrossEntropy:
-    """Mean cross-entropy plus l2 |W|^2 / 2 of P problems at once. Parameters and gradients are (P, D + 1, classes)."""
+    """Mean cross-entropy plus l2 |W|^2 / 2 of P problems at once. Parameters and gradients are (P, D + 1, classes).
+
+    ``x`` is (P, N, D + 1), its last column ones: the intercept's, which is not penalised.
+    """
 
     def __init__(self, x: Tensor, targets: Tensor, num_classes: int, l2: float) -> None:
-        self.x, self.l2 = x, l2
+        self.x = x
         self.one_hot = F.one_hot(targets.long(), num_classes).to(x.dtype)  # (P, N, classes)
-        self.shape = (x.shape[0], x.shape[2] + 1, num_classes)
+        self.shape = (x.shape[0], x.shape[2], num_classes)
+        self.penalty = torch.full((x.shape[2], 1), l2)
+        self.penalty[-1] = 0
 
     def __call__(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Value (P, 1, 1), gradient, and class probabilities (P, N, classes)."""
-        log_p = self._logits(parameters).log_softmax(-1)
+        log_p = (self.x @ parameters).log_softmax(-1)
         value = -(log_p * self.one_hot).sum((1, 2), keepdim=True) / self.x.shape[1]
-        value = value + self.l2 / 2 * parameters[:, :-1].square().sum((1, 2), keepdim=True)
+        value = value + (self.penalty * parameters.square()).sum((1, 2), keepdim=True) / 2
         p = log_p.exp()
         return value, self._pull_back(p - self.one_hot, parameters), p
 
     def hessian_product(self, p: Tensor, direction: Tensor) -> Tensor:
         """The Hessian, where the class probabilities are ``p``, times ``direction``."""
-        change = self._logits(direction)
+        change = self.x @ direction
         return self._pull_back(p * (change - (p * change).sum(-1, keepdim=True)), direction)
 
-    def _logits(self, parameters: Tensor) -> Tensor:
-        return torch.baddbmm(parameters[:, -1:], self.x, parameters[:, :-1])
+    def preconditioner(self, p: Tensor) -> Tensor:
+        """Inverses (P, classes or 1, D + 1, D + 1) of the Hessian's diagonal blocks, estimated on evenly spaced items.
+
+        Within a class the Hessian is a weighted covariance of the features; between classes it couples them weakly. For
+        many features, where inverting would cost more than it saves, one average block stands for all classes.
+        """
+        every = max(1, self.x.shape[1] // max(2048, 8 * self.x.shape[2]))
+        x, weights = self.x[:, ::every], p[:, ::every] * (1 - p[:, ::every])
+        if self.x.shape[2] > 256:
+            weights = weights.mean(-1, keepdim=True)
+        blocks = torch.stack([x.mT @ (x * w) for w in weights.split(1, dim=-1)], dim=1) / x.shape[1]
+        diagonal = self.penalty.flatten() + 1e-6  # keeps the factor positive where a class is certain of every item
+        return torch.cholesky_inverse(torch.linalg.cholesky(blocks + torch.diag(diagonal)))
 
     def _pull_back(self, residual: Tensor, parameters: Tensor) -> Tensor:
-        weights = self.x.mT @ residual / self.x.shape[1] + self.l2 * parameters[:, :-1]
-        return torch.cat([weights, residual.mean(1, keepdim=True)], dim=1)
+        gradient = (residual.mT @ self.x).mT  # four times as fast as x.mT @ residual
+        return gradient / self.x.shape[1] + self.penalty * parameters
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -136,11 +153,19 @@ def _newton(objective: _CrossEntropy, max_iter: int, tol: float) -> Tensor:
     return x
 
 
-def _newton_step(objective: _CrossEntropy, p: Tensor, gradient: Tensor, active: Tensor, max_iter: int = 100) -> Tensor:
+def _newton_step(objective: _CrossEntropy, p: Tensor, gradient: Tensor, active: Tensor, max_iter: int = 50) -> Tensor:
     """Minus the inverse Hessian times the gradient by conjugate gradients; zero where not ``active``."""
+    inverse = objective.preconditioner(p)
+
+    def precondition(residual: Tensor) -> Tensor:
+        if inverse.shape[1] == 1:
+            return inverse[:, 0] @ residual
+        return (inverse @ residual.mT.unsqueeze(-1)).squeeze(-1).mT
+
     step, residual = torch.zeros_like(gradient), -gradient * active
-    direction, square = residual, _dot(residual, residual)
-    enough = square * square.sqrt().clamp_max(0.25)  # coarse far from the minimum, finer near it
+    direction = precondition(residual)
+    square = _dot(residual, direction)
+    enough = 0.1 * square  # a coarse solution: more precise ones cost more products than the Newton steps they save
     for _ in range(max_iter):
         going = square > enough
         if not going.any():
@@ -148,8 +173,9 @@ def _newton_step(objective: _CrossEntropy, p: Tensor, gradient: Tensor, active: 
         product = objective.hessian_product(p, direction)
         length = torch.where(going, square / _dot(direction, product), 0.0)
         step, residual = step + length * direction, residual - length * product
-        previous, square = square, torch.where(going, _dot(residual, residual), square)
-        direction = residual + torch.where(going, square / previous, 0.0) * direction
+        better = precondition(residual)
+        previous, square = square, torch.where(going, _dot(residual, better), square)
+        direction = better + torch.where(going, square / previous, 0.0) * direction
     return step
 
 

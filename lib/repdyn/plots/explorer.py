@@ -64,11 +64,11 @@ def _loss_and_leak(sigma: float, d: int, K: np.ndarray, delta: float, noisy_inpu
     gain = _gain(sigma, delta)
     tail = TAIL / (1.0 + gain) ** 2
     reach = -np.log(tail)
-    lowest, highest = c * beta * _quadrature._support(d, tail)
+    lowest, highest = c * beta * _quadrature.support(d, tail)
     certain = highest + np.log(K.max()) + reach
     s = np.arange(lowest - np.log(reach), certain + reach, _quadrature.STEP)
-    other = _quadrature._transforms(s, _quadrature._energy(c * beta, d, tail, np.inf))
-    true = _quadrature._transforms(s, _quadrature._energy(c * alpha, d, tail, certain))
+    other = _quadrature.transforms(s, _quadrature.energy(c * beta, d, tail, np.inf))
+    true = _quadrature.transforms(s, _quadrature.energy(c * alpha, d, tail, certain))
     wins = special.chdtrc(d + 2, certain / (c * alpha))
     all_lose = _quadrature.STEP * other[0] ** (K[:, None] - 1)  # (K, s)
     rivals_lose = _quadrature.STEP * true[0] * other[0] ** (K[:, None] - 2)

@@ -91,16 +91,28 @@ def layer_map(clean: dict[str, Any], noisy: dict[str, Any]) -> Figure:
     return fig
 
 
-def recorded(ax: Axes, result: dict[str, Any], *, num_test: int) -> None:
-    """Test accuracy of a recorded curve against sigma, with its standard error over ``num_test`` images."""
-    accuracy = np.mean(result["test"], 0)
-    error = np.sqrt(accuracy * (1 - accuracy) / num_test)
-    ax.errorbar(result["sigmas"], accuracy, error, fmt="o-", color=COLORS["blue"], capsize=3, label="features")
+def recorded(ax: Axes, clean: dict[str, Any], noisy: dict[str, Any], *, num_test: int, posterior: bool = True) -> None:
+    """Test accuracy of recorded curves against sigma, with its standard error over ``num_test`` images."""
+    series = [
+        (clean, "test", "features, clean input", "blue", "o-"),
+        (noisy, "test", "features, noisy input", "orange", "s--"),
+    ]
+    if posterior:
+        series.append((clean, "posterior", "posterior, clean input", "green", "^-"))
+        series.append((noisy, "posterior", "posterior, noisy input", "pink", "v--"))
+        ax.axhline(np.mean(clean["pixels"]), color=COLORS["black"], lw=1.2, ls=(0, (1, 1)), label="raw pixels")
+    for result, key, label, color, style in series:
+        accuracy = np.mean(result[key], 0)
+        error = np.sqrt(accuracy * (1 - accuracy) / num_test)
+        ax.errorbar(result["sigmas"], accuracy, error, fmt=style, color=COLORS[color], capsize=3, label=label)
     ax.set_ylabel("accuracy of a linear probe")
+    ax.legend(loc="lower left")
     sigma_axis(ax)
 
 
-def answer(result: dict[str, Any], *, num_test: int, d: int, K: int, delta: float) -> Figure:
+def answer(
+    clean: dict[str, Any], noisy: dict[str, Any], *, num_test: int, d: int, K: int, delta: float
+) -> Figure:
     """The book's question and answer in two panels: the theory's curve, and the one measured on real images."""
     fig, (theory, images) = plt.subplots(1, 2, figsize=(7.4, 3.3))
     sigma = np.geomspace(2e-3, 20, 120)
@@ -112,6 +124,6 @@ def answer(result: dict[str, Any], *, num_test: int, d: int, K: int, delta: floa
     theory.set_title("optimal denoiser of a mixture")
     theory.legend(loc="lower left")
     sigma_axis(theory)
-    recorded(images, result, num_test=num_test)
+    recorded(images, clean, noisy, num_test=num_test, posterior=False)
     images.set_title("U-Net on Fashion-MNIST")
     return fig
