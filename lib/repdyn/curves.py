@@ -165,8 +165,8 @@ def _activations(
 ) -> dict[str, Tensor]:
     """Features of all images at all noise levels: layer -> (S, N, D)."""
     found: list[dict[str, Tensor]] = []
-    source = f"weights {_digest(denoiser.state_dict().values())}, images {_digest([images])}, noisy {config.noisy_input}"
-    source += f", draws {config.draws}, seed {config.seed}, layers {layers}"
+    source = f"weights {_digest(denoiser.state_dict().values())}, images {_digest([images])}, "
+    source += f"noisy {config.noisy_input}, draws {config.draws}, seed {config.seed}, layers {layers}"
     for index, sigma in enumerate(tqdm(config.sigmas, desc="features", unit="level", disable=not progress)):
         key = f"sigma {sigma}, {source}"  # what features depend on, and nothing that only the probes do
         path = None if cache is None else Path(cache) / f"features-{index}.safetensors"
