@@ -98,7 +98,7 @@ def lemma1(sigma: object, *, n: int, d: int, K: int, delta: float) -> Energies:
     d, K, delta = _model(d, K, delta)
     if K * d > _checks.integer("n", n, 1):
         raise ValueError(f"n = {n} has no room for K * d = {K * d} dimensions: pass a larger n, or smaller K or d")
-    s = _checks.sigma_array(sigma, positive=delta == 0.0)
+    s = _checks.sigma_array(sigma)
     w_plus, w_minus = class_confidence(s, d=d, K=K, delta=delta)
     zeta, xi = 1.0 / (1.0 + s**2), delta**2 / (delta**2 + s**2)
     true_class = d * (xi + w_plus * (zeta - xi)) ** 2

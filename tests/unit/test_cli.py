@@ -107,6 +107,12 @@ def test_verify_without_a_record_says_how_to_make_it(counting: list[float]) -> N
     assert "there is no record 'fashion-curve-clean': make it with 'repdyn record fashion-curve-clean'" in result.output
 
 
+def test_the_shipped_records_agree_with_the_shipped_weights() -> None:
+    result = call("verify")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("agrees") == len(presets.RECIPES)
+
+
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_presets_describe_networks_that_fit_their_images(name: str) -> None:
     config = presets.get(name)
