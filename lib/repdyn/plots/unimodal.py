@@ -91,22 +91,26 @@ def layer_map(clean: dict[str, Any], noisy: dict[str, Any]) -> Figure:
     return fig
 
 
-def recorded(ax: Axes, clean: dict[str, Any], noisy: dict[str, Any], *, num_test: int, posterior: bool = True) -> None:
-    """Test accuracy of recorded curves against sigma, with its standard error over ``num_test`` images."""
+def recorded(ax: Axes, clean: dict[str, Any], noisy: dict[str, Any], *, num_test: int) -> None:
+    """Test accuracy of recorded curves against sigma, with its standard error over ``num_test`` images.
+
+    The frame is that of the clean input: the curves of the noisy one leave it downwards.
+    """
     series = [
         (clean, "test", "features, clean input", "blue", "o-"),
         (noisy, "test", "features, noisy input", "orange", "s--"),
+        (clean, "posterior", "posterior, clean input", "green", "^-"),
+        (noisy, "posterior", "posterior, noisy input", "pink", "v--"),
     ]
-    if posterior:
-        series.append((clean, "posterior", "posterior, clean input", "green", "^-"))
-        series.append((noisy, "posterior", "posterior, noisy input", "pink", "v--"))
-        ax.axhline(np.mean(clean["pixels"]), color=COLORS["black"], lw=1.2, ls=(0, (1, 1)), label="raw pixels")
+    ax.axhline(np.mean(clean["pixels"]), color=COLORS["black"], lw=1.2, ls=(0, (1, 1)), label="raw pixels")
     for result, key, label, color, style in series:
         accuracy = np.mean(result[key], 0)
         error = np.sqrt(accuracy * (1 - accuracy) / num_test)
         ax.errorbar(result["sigmas"], accuracy, error, fmt=style, color=COLORS[color], capsize=3, label=label)
+    lowest, highest = (f([np.mean(clean[key], 0) for key in ("test", "posterior")]) for f in (np.min, np.max))
+    ax.set_ylim(lowest - 0.9 * (highest - lowest), highest + 0.2 * (highest - lowest))  # room for the legend
     ax.set_ylabel("accuracy of a linear probe")
-    ax.legend(loc="lower left")
+    ax.legend(loc="lower left", fontsize=9)
     sigma_axis(ax)
 
 
@@ -114,7 +118,7 @@ def answer(
     clean: dict[str, Any], noisy: dict[str, Any], *, num_test: int, d: int, K: int, delta: float
 ) -> Figure:
     """The book's question and answer in two panels: the theory's curve, and the one measured on real images."""
-    fig, (theory, images) = plt.subplots(1, 2, figsize=(7.4, 3.3))
+    fig, (theory, images) = plt.subplots(1, 2, figsize=(7.5, 3.8))
     sigma = np.geomspace(2e-3, 20, 120)
     theory.plot(sigma, csnr.exact(sigma, d=d, K=K, delta=delta), color=COLORS["blue"], label="clean input")
     exact_noisy = csnr.exact(sigma, d=d, K=K, delta=delta, noisy_input=True)
@@ -124,6 +128,6 @@ def answer(
     theory.set_title("optimal denoiser of a mixture")
     theory.legend(loc="lower left")
     sigma_axis(theory)
-    recorded(images, clean, noisy, num_test=num_test, posterior=False)
+    recorded(images, clean, noisy, num_test=num_test)
     images.set_title("U-Net on Fashion-MNIST")
     return fig
