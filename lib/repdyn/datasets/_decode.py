@@ -38,9 +38,13 @@ def idx(content: bytes) -> np.ndarray:
 
 
 def members(content: bytes) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes of a tar archive's files; ``ValueError`` when it is damaged or holds anything but plain files."""
+    """Names and bytes of the files in a .tar.gz or .tar.xz archive.
+
+    ``ValueError`` when it is damaged, to its last byte, or holds anything but plain files.
+    """
     try:
-        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        plain = (gzip if content[:2] == b"\x1f\x8b" else lzma).decompress(content)
+        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as archive:
             for member in archive:
                 parts = PurePosixPath(member.name).parts
                 if not (member.isreg() or member.isdir()) or ".." in parts or member.name.startswith("/"):

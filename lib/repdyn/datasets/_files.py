@@ -121,7 +121,7 @@ def keep_decoded(place: Path, data: Decoded) -> None:
 def read_decoded(place: Path) -> Decoded:
     """What :func:`keep_decoded` wrote; ``ValueError`` when it is damaged."""
     try:
-        with np.load(place, allow_pickle=False) as stored:
+        with place.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             data = Decoded(stored["images"], stored["labels"], tuple(stored["classes"].tolist()))
             intact = data.sha256() == stored["sha256"].item()
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
