@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from PIL import Image
 
-from repdyn import cli, datasets
-from repdyn.datasets import _decode, _table, describe, fingerprint, load
+from repdyn import datasets
+from repdyn.datasets import _decode, _table, load
 
 Files = dict[str, bytes]
 
@@ -135,18 +134,18 @@ def text2(text: bytes) -> bytes:
     return b"T" + struct.pack("<i", len(text)) + text
 
 
-def array2(pixels: np.ndarray, dtype: bytes = b"u1") -> bytes:
+def array2(pixels: np.ndarray, dtype: bytes = b"u1", order: str = "C") -> bytes:
     """A uint8 array as numpy under Python 2 pickled it."""
     state = b"(K\x01" + b"".join(b"J" + struct.pack("<i", n) for n in pixels.shape) + b"\x86"
     kind = b"cnumpy\ndtype\n" + text2(dtype) + b"K\x00K\x01\x87R(K\x03" + text2(b"|") + b"NNNJ\xff\xff\xff\xffJ"
     kind += b"\xff\xff\xff\xffK\x00tb"
     head = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text2(b"b") + b"\x87R"
-    return head + state + kind + b"\x89" + text2(pixels.tobytes()) + b"tb"
+    return head + state + kind + (b"\x88" if order == "F" else b"\x89") + text2(pixels.tobytes(order)) + b"tb"
 
 
-def batch2(pixels: np.ndarray, labels: list[int]) -> bytes:
+def batch2(pixels: np.ndarray, labels: list[int], order: str = "C") -> bytes:
     numbers = b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
-    return b"\x80\x02}(" + text2(b"data") + array2(pixels) + text2(b"labels") + numbers + b"u."
+    return b"\x80\x02}(" + text2(b"data") + array2(pixels, order=order) + text2(b"labels") + numbers + b"u."
 
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 3072), dtype=np.uint8)
@@ -162,12 +161,14 @@ def cifar(**changes: bytes) -> bytes:
 
 
 def test_the_pickles_made_here_are_what_python_reads() -> None:
-    read = pickle.loads(batch2(PIXELS, LABELS).replace(b"numpy.core.", b"numpy._core."), encoding="latin1")
-    assert np.array_equal(read["data"], PIXELS) and read["labels"] == LABELS
+    for order in "CF":
+        batch = batch2(PIXELS, LABELS, order).replace(b"numpy.core.", b"numpy._core.")
+        read = pickle.loads(batch, encoding="latin1")
+        assert np.array_equal(read["data"], PIXELS) and read["labels"] == LABELS
 
 
 def test_cifar10_is_read_in_its_order(offer: Offer) -> None:
-    offer("cifar10", cifar())
+    offer("cifar10", cifar(test_batch=batch2(PIXELS[10:], LABELS[10:], order="F")))
     train, test = load("cifar10", "train"), load("cifar10", "test")
     assert np.array_equal(train.images.numpy(), PIXELS[:10].reshape(-1, 3, 32, 32))
     assert np.array_equal(test.images.numpy(), PIXELS[10:].reshape(-1, 3, 32, 32))
@@ -346,123 +347,3 @@ def test_writing_the_cache_leaves_nothing_half_done(
     monkeypatch.setattr(np, "savez", full_disk)
     load("cifar10-jpeg", "test")
     assert list((elsewhere / "cache/repdyn/cifar10-jpeg").iterdir()) == []
-
-
-# ------------------------------------------------------------------------------------------------------- image-folder
-
-
-def arrange(folder: Path, files: Files) -> Path:
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
-
-
-OWN = {
-    "train/cat/b.png": picture((1, 2, 3), (6, 4)),
-    "train/cat/a.PNG": picture(200, (6, 4), "L"),
-    "train/dog/c.jpeg": picture((255, 255, 255), (6, 4), form="JPEG"),
-    "test/dog/d.png": picture((9, 9, 9, 0), (6, 4), "RGBA"),
-    "test/dog/notes.txt": b"not an image",
-    "test/dog/.hidden.png": b"not an image",
-}
-
-
-def test_a_folder_of_images(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = arrange(elsewhere / "data" / "image-folder", OWN)
-    train, test = load("image-folder", "train", path=folder), load("image-folder", "test", path=str(folder))
-    assert train.classes == test.classes == ("cat", "dog")
-    assert (train.images.shape, train.labels.tolist(), test.labels.tolist()) == ((3, 3, 4, 6), [0, 0, 1], [1])
-    assert train.images[:, :, 0, 0].tolist() == [[200] * 3, [1, 2, 3], [255] * 3]
-    assert test.images[0, :, 0, 0].tolist() == [9, 9, 9]
-    with pytest.raises(ValueError, match="path must name the folder of the images, or REPDYN_DATA"):
-        load("image-folder")
-    monkeypatch.setenv("REPDYN_DATA", str(elsewhere / "data"))
-    assert load("image-folder").sha256 == train.sha256
-
-
-def test_a_folder_of_images_of_many_sizes(elsewhere: Path) -> None:
-    wide = np.zeros((4, 12, 3), dtype=np.uint8)
-    wide[:, 4:8] = 250
-    stream = io.BytesIO()
-    Image.fromarray(wide).save(stream, "PNG")
-    folder = arrange(elsewhere / "own", OWN | {"train/dog/z.png": stream.getvalue()})
-    with pytest.raises(ValueError, match=r"differ in size: 6x4 and 12x4 \(.*z.png\): pass size=, or put it right"):
-        load("image-folder", path=folder)
-    data = load("image-folder", path=folder, size=4)
-    assert data.images.shape == (4, 3, 4, 4) and (data.images[-1] == 250).all(), "the centre square"
-    for wrong in (0, -4, 2.5, True):
-        with pytest.raises(ValueError, match="size must be a positive whole number of pixels"):
-            load("image-folder", path=folder, size=wrong)
-
-
-def test_a_photograph_is_turned_upright(elsewhere: Path) -> None:
-    image = Image.new("RGB", (6, 4))
-    exif = image.getexif()
-    exif[0x0112] = 6  # the camera was turned by a quarter
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", exif=exif)
-    folder = arrange(elsewhere / "own", {"train/cat/a.jpg": stream.getvalue()})
-    assert load("image-folder", path=folder).images.shape == (1, 3, 6, 4)
-
-
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({}, r"has no folder 'train' \(there: no folders\)"),
-        ({"val/cat/a.png": picture(0)}, r"has no folder 'train' \(there: val\): arrange images as"),
-        ({"train/cat/a.txt": b""}, "there is no .png or .jpg in the class folders"),
-        ({"train/a.png": picture(0)}, "there is no .png or .jpg in the class folders"),
-        ({"train/cat/a.png": b"text"}, "a.png is not an image that can be read"),
-        ({"train/cat/a.png": picture(0)[:50]}, "a.png is not an image that can be read"),
-        ({"train/cat/a.png": picture(0, mode="I;16")}, "mode I;16: more than 8 bits a channel"),
-    ],
-)
-def test_a_folder_that_cannot_be_read(elsewhere: Path, files: Files, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        load("image-folder", path=arrange(elsewhere / "own", files))
-
-
-# ------------------------------------------------------------------------------------- what is said about the sets
-
-
-def test_fingerprint_names_what_was_loaded(offer: Offer, elsewhere: Path) -> None:
-    lines = "".join(f"{split} {load('digits', split).sha256}\n" for split in ("train", "test"))
-    assert fingerprint("digits") == hashlib.sha256(lines.encode()).hexdigest()
-    folder = arrange(elsewhere / "own", OWN)
-    before = fingerprint("image-folder", path=folder)
-    assert fingerprint("image-folder", path=folder) == before != fingerprint("image-folder", path=folder, size=2)
-    arrange(folder, {"test/dog/d.png": picture(10, (6, 4), "L")})
-    assert fingerprint("image-folder", path=folder) != before
-
-
-def test_every_set_is_described() -> None:
-    assert len(datasets.NAMES) == 13
-    for name in datasets.NAMES:
-        variant, licence, splits = describe(name)
-        assert variant and licence and {"train", "test"} <= set(splits)
-    assert "lossy" in describe("cifar10-jpeg").variant and "canonical" in describe("cifar10").variant
-    with pytest.raises(ValueError, match="unknown data set 'cifar': choose one of digits, "):
-        describe("cifar")
-
-
-def test_the_command_lists_and_shows(elsewhere: Path) -> None:
-    def call(*arguments: object) -> str:
-        result = CliRunner().invoke(cli.main, ["data", *map(str, arguments)])
-        assert result.exit_code == 0, result.output
-        return result.output
-
-    listed = call().splitlines()
-    assert [line.split()[0] for line in listed] == list(datasets.NAMES)
-    shown = call("digits")
-    assert f"train   images (1437, 1, 8, 8), labels (1437,), sha256 {load('digits').sha256}\n" in shown
-    assert "classes 10: 0, 1, 2" in shown and "licence BSD" in shown and "variant scikit-learn" in shown
-    folder = arrange(elsewhere / "own", OWN)
-    assert "images (3, 3, 2, 2)" in call("image-folder", "--path", folder, "--size", 2)
-
-
-def test_the_command_reports_without_a_traceback(elsewhere: Path) -> None:
-    result = CliRunner().invoke(cli.main, ["data", "cifar10"])
-    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
-    assert result.output.startswith("Error: cifar-10-python.tar.gz could not be downloaded")
-    assert CliRunner().invoke(cli.main, ["data", "cifar"]).exit_code == 2
