@@ -1,4 +1,4 @@
-"""Command line: ``repdyn train``, ``record``, ``verify``."""
+"""Command line: ``repdyn data``, ``train``, ``record``, ``verify``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from repdyn import presets, records
+from repdyn import datasets, presets, records
 
 __all__ = ["main"]
 
@@ -23,7 +23,34 @@ class _Main(click.Group):
 
 @click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Representation dynamics of diffusion models: train, record, verify."""
+    """Representation dynamics of diffusion models: data, train, record, verify."""
+
+
+@main.command()
+@click.argument("name", required=False, type=click.Choice(datasets.NAMES))
+@click.option(
+    "--path", type=click.Path(path_type=Path), help="Folder to look in, instead of $REPDYN_DATA and the cache."
+)
+@click.option("--size", type=int, help="image-folder: crop and resize all images to SIZE by SIZE pixels.")
+def data(name: str | None, path: Path | None, size: int | None) -> None:
+    """Find or download the data set NAME, verify it and say what is in it; without NAME, list the sets.
+
+    Sets are looked for in $REPDYN_DATA and the cache, and downloaded last. Some are copies that no site offers: put
+    their archives into a folder of yours and name it in REPDYN_DATA.
+    """
+    if name is None:
+        for known in datasets.NAMES:
+            click.echo(f"{known:20}{datasets.describe(known).variant}")
+        return
+    description = datasets.describe(name)
+    classes: tuple[str, ...] = ()
+    for split in description.splits:
+        found = datasets.load(name, split, path=path, size=size)
+        shapes = f"images {tuple(found.images.shape)}, labels {tuple(found.labels.shape)}"
+        click.echo(f"{split:8}{shapes}, sha256 {found.sha256}")
+        classes = found.classes
+    click.echo(f"{'classes':8}{len(classes)}: {', '.join(classes)}")
+    click.echo(f"{'variant':8}{description.variant}\n{'licence':8}{description.licence}")
 
 
 @main.command()

@@ -59,18 +59,44 @@ def denoiser(tiny: TrainConfig) -> EDMDenoiser:
 
 
 @pytest.fixture
-def full_fashion(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the full Fashion-MNIST, if there is one; never a download."""
-    from repdyn import datasets
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache, no REPDYN_DATA and no network."""
+
+    def unreachable(url: str, *_: object, **__: object) -> str:
+        raise OSError(f"no route to {url}")
+
+    monkeypatch.delenv("REPDYN_DATA", raising=False)
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr("pooch.retrieve", unreachable)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def shared_data(monkeypatch: pytest.MonkeyPatch, session_cache: Path) -> Path:
+    """The folder of full sets, named by REPDYN_DATA, and a cache of the tests' own; never a download."""
 
     def no_network(*_: object, **__: object) -> str:
         raise OSError("the tests do not download")
 
-    monkeypatch.setattr(datasets.pooch, "retrieve", no_network)
+    monkeypatch.setattr("pooch.retrieve", no_network)
     if SHARED_DATA.is_dir():
         monkeypatch.setenv("REPDYN_DATA", str(SHARED_DATA))
+        monkeypatch.setattr("pooch.os_cache", lambda name: session_cache / name)
+    return SHARED_DATA
+
+
+@pytest.fixture
+def full_fashion(shared_data: Path) -> Path:
+    """The folder of the full Fashion-MNIST, if there is one."""
+    from repdyn import datasets
+
     try:
         datasets.load("fashion-mnist", "test")
     except ConnectionError:
         pytest.skip("NOT TESTED: no full Fashion-MNIST here; put it into a folder named by REPDYN_DATA")
-    return SHARED_DATA
+    return shared_data

@@ -25,7 +25,8 @@ def call(*arguments: object) -> Result:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["train", "record", "verify"]),
+        ([], ["data", "train", "record", "verify"]),
+        (["data"], ["digits", "cifar10", "image-folder", "REPDYN_DATA", "--path", "--size"]),
         (["train"], ["fashion-small", "fashion-tiny", "--out", "--cpu"]),
         (["record"], list(presets.RECIPES)),
         (["verify"], ["--tolerance", "shipped weights"]),

@@ -70,12 +70,15 @@ def test_digits_are_those_of_scikit_learn_split_in_two() -> None:
     ("arguments", "message"),
     [
         (("cifar",), "unknown data set 'cifar': choose one of digits, fashion-mnist, fashion-mnist-mini"),
-        (("digits", "validation"), "split must be 'train' or 'test', got 'validation'"),
+        (("digits", "val"), "split must be 'train' or 'test', got 'val'"),
+        (("camvid12", "valid"), "split must be 'train', 'val' or 'test', got 'valid'"),
     ],
 )
 def test_unknown_names_are_refused(arguments: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load(*arguments)
+    with pytest.raises(ValueError, match="size is for image-folder; digits has its own"):
+        load("digits", size=16)
 
 
 # -------------------------------------------------------------------------------------------------- the full set
@@ -95,19 +98,6 @@ def test_full_set_from_an_explicit_folder(full_fashion: Path, monkeypatch: pytes
         pytest.skip("NOT TESTED: Fashion-MNIST is in another folder")
     assert len(load("fashion-mnist", "test", path=full_fashion).images) == 10_000
     assert len(load("fashion-mnist", "test", path=full_fashion / "fashion-mnist").images) == 10_000
-
-
-@pytest.fixture
-def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty cache, no REPDYN_DATA and no network."""
-
-    def unreachable(url: str, *_: object, **__: object) -> str:
-        raise OSError(f"no route to {url}")
-
-    monkeypatch.delenv("REPDYN_DATA", raising=False)
-    monkeypatch.setattr(datasets.pooch, "os_cache", lambda name: tmp_path / "cache" / name)
-    monkeypatch.setattr(datasets.pooch, "retrieve", unreachable)
-    return tmp_path
 
 
 def test_without_network_the_message_names_the_folder(elsewhere: Path) -> None:
@@ -154,11 +144,105 @@ def test_a_download_is_checked_on_arrival_and_again(elsewhere: Path, monkeypatch
         place(folder, gzip.compress(b"another file"))
         return str(folder / filename)
 
-    monkeypatch.setattr(datasets.pooch, "retrieve", retrieve)
+    monkeypatch.setattr("pooch.retrieve", retrieve)
     with pytest.raises(ValueError, match="does not hold the official"):
         load("fashion-mnist", "test")
     [(url, known_hash, filename)] = asked
     assert url.endswith(filename) and known_hash == "md5:bef4ecab320f06d8554ea6380940ec79"
+
+
+@pytest.mark.parametrize("root", ["path", "environment", "cache"])
+def test_mnist_does_not_take_fashion_mnist_for_a_broken_copy(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    folder = elsewhere / "cache" / "repdyn" if root == "cache" else elsewhere
+    if root == "environment":
+        monkeypatch.setenv("REPDYN_DATA", str(elsewhere))
+    place(folder, gzip.compress(b"Fashion-MNIST's"))
+    if root == "path":
+        with pytest.raises(ValueError, match="does not hold the official t10k-images"):
+            load("mnist", "test", path=folder)
+        return
+    with pytest.raises(ConnectionError, match="could not be downloaded from https://ossci-"):
+        load("mnist", "test")
+    place(folder / "mnist", gzip.compress(b"not MNIST's either"))
+    with pytest.raises(ValueError, match="mnist/t10k-images-idx3-ubyte.gz does not hold the official"):
+        load("mnist", "test")
+
+
+def test_a_failed_download_is_tried_once_more(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def retrieve(url: str, *_: object, **__: object) -> str:
+        tried.append(url)
+        raise ValueError("MD5 hash of downloaded file does not match")
+
+    monkeypatch.setattr("pooch.retrieve", retrieve)
+    with pytest.raises(ConnectionError, match="MD5 hash of downloaded file does not match") as error:
+        load("cifar10", "test")
+    assert tried == ["https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"] * 2
+    assert error.value.__suppress_context__
+
+
+# ------------------------------------------------------------------------------------- full sets, where they are here
+
+FULL = {
+    ("mnist", "train"): ((60_000, 1, 28, 28), "d18cfd466eb143ac1097fde604dba9eec4116885869d04cc648b510949f9e88c"),
+    ("mnist", "test"): ((10_000, 1, 28, 28), "a0863a96c44e5666edbb30c4071ee79ca0514c621e6349c5967fc78e7305c891"),
+    ("cifar10-jpeg", "test"): (
+        (10_000, 3, 32, 32), "56408e16fefefc2d653e651fc019204c8b6c429b1f1e97679865d69cf85adbcf"),
+    ("tinyimagenet100-32", "test"): (
+        (5_000, 3, 32, 32), "4eea4062e2c73c8a566c0dac6fec4cd12da1bc2defbe4d3311ffd41826cd8cb4"),
+    ("tinyimagenet20-64", "test"): (
+        (1_000, 3, 64, 64), "4f334d83ee47b93744851fa5aef9e37589db256d8ecd2d95864bc9c178ce5510"),
+    ("flowers17", "train"): ((1_020, 3, 64, 64), "ae3a1252f42ae8243d7ef4104cc983c96c9671f1fc2b72bbfea73df6b64c8435"),
+    ("flowers17", "test"): ((340, 3, 64, 64), "ac9bfb0f90f83c4714e301fbe272af67c87ef09c67d5d42a4b6bd629a920a3d8"),
+    ("dtd10", "train"): ((900, 3, 64, 64), "f52c2df09c96d844fc4fa909896867f9600ee305f3f2e2f024279f9c9daefaad"),
+    ("dtd10", "test"): ((300, 3, 64, 64), "bf94729a1ade64be3489b47a0ed0b20cd2ac5efe11c5a46c4ad4f549d018d2bd"),
+    ("camvid12", "train"): ((367, 3, 96, 128), "ff23618a0ffef44dcea279addf6223761ab45f2dfbe0472ea68bd63f55b254c4"),
+    ("camvid12", "val"): ((101, 3, 96, 128), "9979b73cae0961112149d86867a6be89790616a77905fe3baf92c63631dbc196"),
+    ("camvid12", "test"): ((233, 3, 96, 128), "fcdb7d3723702ee61ff3e7ccaf87db62dcaab4f3a0a33a12ec37c26a90668727"),
+    ("ccp59", "train"): ((804, 3, 96, 64), "1dbe3241471bd0cbbbdafc0d140d62d3e6c137c5288a7b55ee4272e703324ff8"),
+    ("ccp59", "test"): ((200, 3, 96, 64), "7b0a708db0d814686ff3d23843a5ef05e38e93025ebefaf5881964e580a300fc"),
+}  # fmt: skip
+NUM_CLASSES = {"tinyimagenet100-32": 100, "tinyimagenet20-64": 20, "flowers17": 17, "camvid12": 12, "ccp59": 59}
+
+
+def load_or_skip(name: str, split: str) -> datasets.ImageSet:
+    try:
+        return load(name, split)
+    except ConnectionError:
+        pytest.skip(f"NOT TESTED: no {name} here; put it into a folder named by REPDYN_DATA")
+
+
+@pytest.mark.parametrize(("name", "split"), FULL)
+def test_full_sets(shared_data: Path, name: str, split: str) -> None:
+    data = load_or_skip(name, split)
+    shape, digest = FULL[name, split]
+    assert (data.images.shape, data.images.dtype) == (shape, torch.uint8)
+    assert data.images.is_contiguous() and data.labels.dtype == torch.int64
+    assert data.sha256 == digest  # recorded results name the data by this
+    assert len(data.classes) == len(set(data.classes)) == NUM_CLASSES.get(name, 10)
+    if name in ("camvid12", "ccp59"):
+        assert data.labels.shape == (shape[0], *shape[2:]) and data.labels.max() < len(data.classes)
+        assert len(data.labels.unique()) > 10
+    elif name != "mnist":
+        assert data.labels.bincount().tolist() == [shape[0] // len(data.classes)] * len(data.classes)
+
+
+def test_classes_of_full_sets(shared_data: Path) -> None:
+    jpeg, flowers, camvid = (load_or_skip(name, "test") for name in ("cifar10-jpeg", "flowers17", "camvid12"))
+    assert " ".join(jpeg.classes) == "airplane automobile bird cat deer dog frog horse ship truck"
+    assert flowers.classes[:2] == ("daffodil", "snowdrop")
+    assert camvid.classes[0] == "Sky" and camvid.classes[11] == "Unlabelled"
+    sky, road = ((camvid.labels == i).nonzero()[:, 1].double().mean() for i in (0, 3))
+    assert sky < 30 < 60 < road  # rows of 96, from the top
+
+
+@pytest.mark.parametrize("name", ["flowers17", "dtd10", "ccp59"])
+def test_splits_of_ours_share_nothing(shared_data: Path, name: str) -> None:
+    train, test = ({image.numpy().tobytes() for image in load_or_skip(name, s).images} for s in ("train", "test"))
+    assert len(train) > len(test) and not train & test
 
 
 # --------------------------------------------------------------------------------------------------------- pieces

@@ -1,0 +1,349 @@
+"""Archives, made here: every layout is read, whatever is damaged or hostile is refused, and nothing in one is run."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import struct
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from repdyn import datasets
+from repdyn.datasets import _decode, _table, load
+
+Files = dict[str, bytes]
+
+
+def picture(colour: object, size: tuple[int, int] = (32, 32), mode: str = "RGB", form: str = "PNG") -> bytes:
+    stream = io.BytesIO()
+    Image.new(mode, size, colour).save(stream, form)
+    return stream.getvalue()
+
+
+def tar(files: Files, mode: str = "w:xz", extra: tarfile.TarInfo | None = None) -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode=mode) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        if extra is not None:
+            archive.addfile(extra)
+    return stream.getvalue()
+
+
+Offer = Callable[..., Path]
+
+
+@pytest.fixture
+def offer(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Offer:
+    """Put an archive into REPDYN_DATA as the data set ``name``, and have its hash expected."""
+    monkeypatch.setenv("REPDYN_DATA", str(elsewhere / "data"))
+    (elsewhere / "data").mkdir()
+
+    def put(name: str, content: bytes, **changes: object) -> Path:
+        packed = _table.PACKED[name]
+        place = elsewhere / "data" / packed.archive.filename
+        place.write_bytes(content)
+        known = packed.archive._replace(known_hash=f"sha256:{hashlib.sha256(content).hexdigest()}")
+        monkeypatch.setitem(_table.PACKED, name, packed._replace(archive=known, **changes))
+        return place
+
+    return put
+
+
+# ------------------------------------------------------------------------------------------------------ the layouts
+
+JPEG = {f"{split}/{name}/000{i}.jpg": picture((40 * i, 10 * k, 0)) for split in ("train", "test")
+        for k, name in enumerate(("airplane", "bird")) for i in range(3)}  # fmt: skip
+MASKS = {0: "sky", 1: "road"}
+CLASSES_TSV = "".join(f"{i}\t{name}\n" for i, name in MASKS.items()).encode()
+
+
+def test_a_class_a_folder(offer: Offer) -> None:
+    offer("cifar10-jpeg", tar(JPEG))
+    data = load("cifar10-jpeg", "test")
+    assert data.classes == ("airplane", "bird")
+    assert data.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    expected = [[40 * i, 10 * k, 0] for k in range(2) for i in range(3)]
+    assert data.images.shape == (6, 3, 32, 32) and data.images[:, :, 5, 7].tolist() == expected
+
+
+def test_names_from_a_table_grey_images_and_val_as_test(offer: Offer) -> None:
+    table = b"n00000001\tgoldfish\nn00000002\tkoala\n"
+    files = {"tinyimagenet20/classes.tsv": table}
+    for split in ("train", "val"):
+        files[f"tinyimagenet20/{split}/n00000001/{split}_1.JPEG"] = picture(77, mode="L", form="JPEG")
+        files[f"tinyimagenet20/{split}/n00000002/{split}_1.JPEG"] = picture((255, 0, 0), form="JPEG")
+    files["tinyimagenet20/train/n00000002/more.JPEG"] = picture((0, 0, 255), form="JPEG")
+    offer("tinyimagenet20-64", tar(files))
+    train, test = load("tinyimagenet20-64", "train"), load("tinyimagenet20-64", "test")
+    assert train.classes == test.classes == ("goldfish", "koala")
+    assert (train.labels.tolist(), test.labels.tolist()) == ([0, 1, 1], [0, 1])
+    assert (test.images[0] == 77).all() and test.images[1, 0].min() > 250 > 5 > test.images[1, 1:].max()
+
+
+def test_a_split_of_ours_is_stratified_fixed_and_complete(offer: Offer) -> None:
+    files = {f"flowers17/{k:02}_f{k}/image_{i:04}.jpg": picture((i, k, 9)) for k in (1, 2, 10) for i in range(8)}
+    offer("flowers17", tar(files), num_test=6)
+    train, test = load("flowers17", "train"), load("flowers17", "test")
+    assert train.classes == ("f1", "f2", "f10")
+    assert (train.labels.bincount().tolist(), test.labels.bincount().tolist()) == ([6] * 3, [2] * 3)
+    seen = [tuple(image[:2, 0, 0].tolist()) for part in (train, test) for image in part.images]
+    assert sorted(seen) == sorted((i, k) for k in (1, 2, 10) for i in range(8))
+    drawn = datasets.stratified_split(torch.arange(3).repeat_interleave(8), 6, seed=0)[0].sort().values
+    assert test.images[:, 0, 0, 0].tolist() == (drawn % 8).tolist()
+
+
+def masked(num: int, folder: str) -> Files:
+    files = {f"{folder}/images/{i}.jpg": picture((i, 0, 0), (6, 4)) for i in range(num)}
+    return files | {f"{folder}/masks/{i}.png": picture(i % 2, (6, 4), "L") for i in range(num)}
+
+
+def test_masks_have_a_label_for_every_pixel(offer: Offer) -> None:
+    files = {"camvid12/classes.tsv": CLASSES_TSV}
+    for num, split in enumerate(("train", "val", "test"), 2):
+        files |= masked(num, f"camvid12/{split}")
+    offer("camvid12", tar(files))
+    for num, split in enumerate(("train", "val", "test"), 2):
+        data = load("camvid12", split)
+        assert data.images.shape == (num, 3, 4, 6) and data.classes == ("sky", "road")
+        assert (data.labels.shape, data.labels.dtype) == ((num, 4, 6), torch.int64)
+        assert torch.equal(data.labels[:, 0, 0], data.images[:, 0, 0, 0].long() % 2)
+
+
+def test_masks_without_a_split_get_one(offer: Offer) -> None:
+    offer("ccp59", tar({"ccp59/classes.tsv": CLASSES_TSV} | masked(9, "ccp59")), num_test=4)
+    seen = [load("ccp59", split).images[:, 0, 0, 0].tolist() for split in ("train", "test")]
+    assert [len(part) for part in seen] == [5, 4] and sorted(sum(seen, [])) == list(range(9))
+
+
+# ------------------------------------------------------------------------------------------------- canonical CIFAR-10
+
+
+def text2(text: bytes) -> bytes:
+    """A byte string as Python 2 pickled it."""
+    return b"T" + struct.pack("<i", len(text)) + text
+
+
+def array2(pixels: np.ndarray, dtype: bytes = b"u1", order: str = "C") -> bytes:
+    """A uint8 array as numpy under Python 2 pickled it."""
+    state = b"(K\x01" + b"".join(b"J" + struct.pack("<i", n) for n in pixels.shape) + b"\x86"
+    kind = b"cnumpy\ndtype\n" + text2(dtype) + b"K\x00K\x01\x87R(K\x03" + text2(b"|") + b"NNNJ\xff\xff\xff\xffJ"
+    kind += b"\xff\xff\xff\xffK\x00tb"
+    head = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text2(b"b") + b"\x87R"
+    return head + state + kind + (b"\x88" if order == "F" else b"\x89") + text2(pixels.tobytes(order)) + b"tb"
+
+
+def batch2(pixels: np.ndarray, labels: list[int], order: str = "C") -> bytes:
+    numbers = b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
+    return b"\x80\x02}(" + text2(b"data") + array2(pixels, order=order) + text2(b"labels") + numbers + b"u."
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 3072), dtype=np.uint8)
+LABELS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8]
+NAMES10 = [f"class {i}" for i in range(10)]
+
+
+def cifar(**changes: bytes) -> bytes:
+    files = {f"data_batch_{i}": batch2(PIXELS[2 * i - 2 : 2 * i], LABELS[2 * i - 2 : 2 * i]) for i in range(1, 6)}
+    files |= {"test_batch": batch2(PIXELS[10:], LABELS[10:]), "readme.html": b"<html>"}
+    files |= {"batches.meta": pickle.dumps({"label_names": NAMES10}, protocol=2)} | changes
+    return tar({f"cifar-10-batches-py/{name}": content for name, content in files.items()}, "w:gz")
+
+
+def test_the_pickles_made_here_are_what_python_reads() -> None:
+    for order in "CF":
+        batch = batch2(PIXELS, LABELS, order).replace(b"numpy.core.", b"numpy._core.")
+        read = pickle.loads(batch, encoding="latin1")
+        assert np.array_equal(read["data"], PIXELS) and read["labels"] == LABELS
+
+
+def test_cifar10_is_read_in_its_order(offer: Offer) -> None:
+    offer("cifar10", cifar(test_batch=batch2(PIXELS[10:], LABELS[10:], order="F")))
+    train, test = load("cifar10", "train"), load("cifar10", "test")
+    assert np.array_equal(train.images.numpy(), PIXELS[:10].reshape(-1, 3, 32, 32))
+    assert np.array_equal(test.images.numpy(), PIXELS[10:].reshape(-1, 3, 32, 32))
+    assert train.labels.tolist() + test.labels.tolist() == LABELS
+    assert train.classes == tuple(NAMES10)
+
+
+class Runs:
+    """Unpickled in earnest, makes a folder."""
+
+    def __init__(self, function: Callable, *arguments: object) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple:
+        return self.call
+
+
+@pytest.mark.parametrize("member", ["test_batch", "batches.meta"])
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_a_hostile_pickle_runs_nothing(offer: Offer, elsewhere: Path, member: str, protocol: int) -> None:
+    trap = elsewhere / "trap"
+    for attack in (Runs(os.mkdir, str(trap)), Runs(eval, f"__import__('os').mkdir({str(trap)!r})")):
+        hostile = pickle.dumps({"data": attack, "labels": [], "label_names": attack}, protocol=protocol)
+        offer("cifar10", cifar(**{member: hostile}))
+        with pytest.raises(ValueError, match=f"{member} is not a pickle of plain data.*it asks for .*; remove it"):
+            load("cifar10", "test")
+        assert not trap.exists()
+    pickle.loads(hostile)
+    assert trap.exists(), "the attack is none"
+
+
+def test_numpy_itself_is_out_of_reach_of_a_pickle() -> None:
+    for name in (b"numpy\nload", b"numpy\nfromfile", b"numpy.core.multiarray\nscalar", b"builtins\ngetattr"):
+        with pytest.raises(ValueError, match="it asks for"):
+            _decode.plain_pickle(b"\x80\x02}" + text2(b"data") + b"c" + name + b"\ns.", "batch")
+    inert = _decode.plain_pickle(batch2(PIXELS, LABELS), "batch")["data"]
+    assert type(inert) is _decode._Inert
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (b"", "not a pickle of plain data"),
+        (batch2(PIXELS, LABELS)[:-500], "not a pickle of plain data"),
+        (pickle.dumps([1, 2]), "not a pickled dictionary"),
+        (pickle.dumps({"data": 5, "labels": []}), "does not hold images and labels"),
+        (batch2(PIXELS, LABELS[:-1]), r"labels \(11,\)"),
+        (batch2(PIXELS, [77] * 12), r"labels \(12,\)"),
+        (batch2(PIXELS[:, :100], LABELS), r"array \(12, 100\)"),
+        (batch2(PIXELS, LABELS).replace(array2(PIXELS), array2(PIXELS, b"f4")), "array .* of 'f4'"),
+        (batch2(PIXELS, LABELS).replace(struct.pack("<i", 12), struct.pack("<i", 13)), "does not hold images"),
+    ],
+)
+def test_a_malformed_batch_is_refused(offer: Offer, batch: bytes, message: str) -> None:
+    place = offer("cifar10", cifar(test_batch=batch))
+    with pytest.raises(ValueError, match=f"{place}: cifar-10-batches-py/test_batch .*{message}.*; remove it and load"):
+        load("cifar10", "test")
+
+
+# ----------------------------------------------------------------------------------------------- damaged and hostile
+
+
+def test_another_archive_is_refused_before_it_is_read(elsewhere: Path) -> None:
+    for name, mode in (("cifar10", "w:gz"), ("cifar10-jpeg", "w:xz")):
+        archive = _table.PACKED[name].archive
+        (elsewhere / archive.filename).write_bytes(tar(JPEG, mode))
+        with pytest.raises(ValueError, match=f"does not hold the official {archive.filename} .*remove it and load"):
+            load(name, "test", path=elsewhere)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
+def test_a_truncated_archive_is_refused(offer: Offer, kept: float) -> None:
+    for name, content in (("cifar10", cifar()), ("cifar10-jpeg", tar(JPEG))):
+        place = offer(name, content[: int(kept * len(content))])
+        with pytest.raises(ValueError, match=f"{place}: truncated or damaged .*; remove it and load again"):
+            load(name, "test")
+
+
+@pytest.mark.parametrize("kind", ["../outside", "/outside", "test/../../outside", "symlink", "hard link"])
+def test_members_that_are_not_plain_files_inside_are_refused(offer: Offer, elsewhere: Path, kind: str) -> None:
+    extra = tarfile.TarInfo("test/bird/0009.jpg" if "link" in kind else kind)
+    if "link" in kind:
+        extra.type, extra.linkname = (tarfile.SYMTYPE if kind == "symlink" else tarfile.LNKTYPE), "/etc/hostname"
+    offer("cifar10-jpeg", tar(JPEG, extra=extra))
+    before = set(elsewhere.parent.rglob("outside"))
+    with pytest.raises(ValueError, match=f"holds '{extra.name}', which is not a plain file inside it"):
+        load("cifar10-jpeg", "test")
+    assert set(elsewhere.parent.rglob("outside")) == before == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "message"),
+    [
+        ("cifar10-jpeg", {"readme": b""}, "holds no images of the split 'test'"),
+        ("cifar10-jpeg", JPEG | {"test/bird/0009.jpg": b"text"}, "test/bird/0009.jpg is not an image"),
+        ("cifar10-jpeg", JPEG | {"test/bird/0009.jpg": picture(0)[:60]}, "test/bird/0009.jpg is not an image"),
+        ("cifar10-jpeg", JPEG | {"test/bird/0009.jpg": picture(0, (8, 9))}, "differ in size: 32x32 and 8x9"),
+        ("cifar10", {"readme": b""}, "does not hold the batches of CIFAR-10"),
+        ("camvid12", {"readme": b""}, "holds no images of the split 'test'"),
+        ("camvid12", masked(2, "camvid12/test"), "masks do not fit"),
+        (
+            "camvid12",
+            masked(2, "camvid12/test") | {"camvid12/test/images/7.jpg": picture(0, (6, 4))},
+            "images and masks do not go in pairs",
+        ),
+        ("camvid12", masked(1, "camvid12/test") | {"camvid12/test/masks/0.png": picture(0)}, "a mask must be 8-bit"),
+    ],
+)
+def test_other_contents_are_refused(offer: Offer, name: str, files: Files, message: str) -> None:
+    place = offer(name, tar(files))
+    with pytest.raises(ValueError, match=f"{place}: .*{message}.*; remove it and load again"):
+        load(name, "test")
+
+
+def test_what_no_site_offers_says_so(elsewhere: Path) -> None:
+    with pytest.raises(ConnectionError, match="dtd10-64.tar.xz is not on this computer, nor to be had") as error:
+        load("dtd10")
+    assert f"Put it by hand into {elsewhere / 'cache' / 'repdyn' / 'dtd10'}, or into" in str(error.value)
+
+
+# -------------------------------------------------------------------------------------------------- the decoded cache
+
+
+def test_the_second_load_decodes_nothing(offer: Offer, monkeypatch: pytest.MonkeyPatch, elsewhere: Path) -> None:
+    place = offer("cifar10-jpeg", tar(JPEG))
+    first = load("cifar10-jpeg", "test")
+    monkeypatch.setattr(_decode, "members", None)
+    monkeypatch.setattr(_decode, "pixels", None)
+    for _ in range(2):
+        again = load("cifar10-jpeg", "test")
+        assert torch.equal(first.images, again.images) and torch.equal(first.labels, again.labels)
+        assert first[2:] == again[2:]
+        place.unlink(missing_ok=True)  # nor is the archive needed any more
+    assert [file.suffix for file in (elsewhere / "cache/repdyn/cifar10-jpeg").iterdir()] == [".npz"]
+
+
+def test_another_archive_is_decoded_anew(offer: Offer) -> None:
+    offer("cifar10-jpeg", tar(JPEG))
+    first = load("cifar10-jpeg", "test")
+    offer("cifar10-jpeg", tar({name: picture((1, 2, 3)) for name in JPEG}))
+    assert load("cifar10-jpeg", "test").sha256 != first.sha256
+
+
+def test_a_damaged_cache_is_refused(offer: Offer, elsewhere: Path) -> None:
+    offer("cifar10-jpeg", tar(JPEG))
+    load("cifar10-jpeg", "test")
+    [kept] = (elsewhere / "cache/repdyn/cifar10-jpeg").iterdir()
+    whole = kept.read_bytes()
+    changed = dict(np.load(kept))
+    changed["labels"] = changed["labels"][::-1]
+    stream = io.BytesIO()
+    np.savez(stream, **changed)
+    for broken in (b"", whole[:50], whole[:-100], whole[:3000] + b"x" + whole[3001:], stream.getvalue()):
+        assert broken != whole
+        kept.write_bytes(broken)
+        with pytest.raises(ValueError, match=f"{kept}, decoded earlier, is damaged: remove it and load again"):
+            load("cifar10-jpeg", "test")
+    kept.unlink()
+    assert load("cifar10-jpeg", "test").labels.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(offer: Offer, elsewhere: Path) -> None:
+    (elsewhere / "cache").write_text("a file where a folder should be")
+    offer("cifar10-jpeg", tar(JPEG))
+    assert len(load("cifar10-jpeg", "test").images) == 6
+
+
+def test_writing_the_cache_leaves_nothing_half_done(
+    offer: Offer, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(stream: io.BufferedWriter, **_: object) -> None:
+        stream.write(b"half")
+        raise OSError("no space left on device")
+
+    offer("cifar10-jpeg", tar(JPEG))
+    monkeypatch.setattr(np, "savez", full_disk)
+    load("cifar10-jpeg", "test")
+    assert list((elsewhere / "cache/repdyn/cifar10-jpeg").iterdir()) == []
