@@ -231,7 +231,7 @@ def _storage(data: bytes) -> Tensor:
     """
     stream = io.BytesIO(data)
     magic, _protocol, _system, pid, _keys = (_Unpickler(stream).load() for _ in range(5))
-    if magic != _LEGACY_MAGIC or not isinstance(pid, tuple) or pid[0] != "storage":
+    if magic != _LEGACY_MAGIC or not isinstance(pid, tuple) or pid[0] != "storage" or any(pid[5:]):  # no view
         raise _Unusable("holds a storage of an unknown kind")
     dtype, numel = _DTYPES[pid[1].__name__], pid[4]
     length, values = int.from_bytes(stream.read(8), "little"), stream.read()
