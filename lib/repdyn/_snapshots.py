@@ -106,7 +106,7 @@ class _Unpickler(pickle.Unpickler):
 def load_edm(path: str | os.PathLike, device: torch.device | str = "cpu") -> EDMDenoiser:
     """Load the averaged network of a snapshot of NVIDIA's EDM, a ``.pkl`` file, without executing what it contains.
 
-    The network is rebuilt as :class:`repdyn.networks.UNet` from the arguments that the snapshot states, and its weights
+    The network is rebuilt as :class:`repdyn.networks.unet.UNet` from the arguments that the snapshot states, and its weights
     are loaded by name: float32 on ``device``, in evaluation mode. Class and augmentation labels can be given to the
     denoiser as ``class_labels`` and ``augment_labels``; left out, they are zero, as in EDM.
 

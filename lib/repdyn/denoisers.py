@@ -6,7 +6,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from repdyn.noise import ddpm_alpha_bar, ddpm_sigma
@@ -139,7 +138,7 @@ class VPDenoiser(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        alpha_bar: ArrayLike | None = None,
+        alpha_bar: np.ndarray | None = None,
         prediction_type: str = "epsilon",
         interpolate: bool = True,
     ) -> None:
