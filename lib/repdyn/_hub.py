@@ -22,8 +22,9 @@ def load_ddpm(path_or_id: str | os.PathLike, device: torch.device | str = "cpu")
     """Load a DDPM, a diffusers ``UNet2DModel`` with its schedule, as a denoiser of images (B, C, H, W) in [-1, 1].
 
     ``path_or_id`` is a folder or a model of the Hugging Face hub, such as ``google/ddpm-cifar10-32``. The denoiser is
-    float32 on ``device``, in evaluation mode; its layers have the names of :class:`repdyn.networks.unet.UNet`. Other noise
-    levels than those of the schedule are treated as :class:`repdyn.denoisers.VPDenoiser` says.
+    float32 on ``device``, in evaluation mode; its layers have the names of
+    :class:`repdyn.networks.unet.UNet`. Other noise levels than those of the schedule are treated as
+    :class:`repdyn.denoisers.VPDenoiser` says.
 
     Raises ``ImportError`` without diffusers, ``ValueError`` for anything else than such a model. Source: Ho et al.
     (2020).

@@ -106,9 +106,9 @@ class _Unpickler(pickle.Unpickler):
 def load_edm(path: str | os.PathLike, device: torch.device | str = "cpu") -> EDMDenoiser:
     """Load the averaged network of a snapshot of NVIDIA's EDM, a ``.pkl`` file, without executing what it contains.
 
-    The network is rebuilt as :class:`repdyn.networks.unet.UNet` from the arguments that the snapshot states, and its weights
-    are loaded by name: float32 on ``device``, in evaluation mode. Class and augmentation labels can be given to the
-    denoiser as ``class_labels`` and ``augment_labels``; left out, they are zero, as in EDM.
+    The network is rebuilt as :class:`repdyn.networks.unet.UNet` from the arguments that the snapshot states, and its
+    weights are loaded by name: float32 on ``device``, in evaluation mode. Class and augmentation labels can be given to
+    the denoiser as ``class_labels`` and ``augment_labels``; left out, they are zero, as in EDM.
 
     A snapshot is a pickle, in which any file can hide a program. Only containers, numbers, strings and tensors are
     read; the source code that snapshots carry is ignored. Raises ``ValueError`` for a file that names anything else, is
