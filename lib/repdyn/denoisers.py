@@ -1,15 +1,19 @@
-"""The denoiser protocol, Tweedie's formula, the denoising loss, and EDM's preconditioning."""
+"""The denoiser protocol, Tweedie's formula, the denoising loss, and the preconditionings of EDM and DDPM."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from repdyn.noise import ddpm_alpha_bar, ddpm_sigma
 
 __all__ = [
     "Denoiser",
     "EDMDenoiser",
+    "VPDenoiser",
     "dae_loss",
     "denoiser_from_score",
     "edm_coefficients",
@@ -112,6 +116,67 @@ class EDMDenoiser(nn.Module):
         c_skip, c_out, c_in, c_noise = edm_coefficients(sigma, self.sigma_data)
         residual = self.model(c_in * x, c_noise.flatten(), **conditions)
         return c_skip * x + c_out * residual.to(x.dtype)
+
+    def feature_layers(self) -> dict[str, nn.Module]:
+        """Layers whose activations can be read, in the order of the forward pass: name -> module."""
+        return self.model.feature_layers()
+
+
+class VPDenoiser(nn.Module):
+    """A network trained as a DDPM made a denoiser: it sees x / sqrt(1 + sigma^2) and the time step of that sigma.
+
+    ``model`` is called as ``model(x, timestep)`` with ``timestep`` (batch,), float, counted from 0. ``alpha_bar`` is
+    its schedule (default: DDPM's, :func:`repdyn.noise.ddpm_alpha_bar`). ``prediction_type`` says what the network
+    predicts: 'epsilon', 'v_prediction' or 'sample'. The time step is interpolated in log sigma, or, without
+    ``interpolate``, the nearest whole one. Below the schedule's smallest sigma the network is given time step 0, and
+    the error this makes in the posterior mean is at most of the order of sigma; a sigma above its largest is refused.
+
+    Raises ``ValueError`` for an unknown ``prediction_type`` and a schedule that does not fall strictly from below 1 to
+    above 0. Source: Ho et al. (2020); Salimans and Ho (2022) for v; Karras et al. (2022), table 1.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        alpha_bar: np.ndarray | None = None,
+        prediction_type: str = "epsilon",
+        interpolate: bool = True,
+    ) -> None:
+        super().__init__()
+        if prediction_type not in ("epsilon", "v_prediction", "sample"):
+            raise ValueError(f"prediction_type must be 'epsilon', 'v_prediction' or 'sample', got {prediction_type!r}")
+        alpha_bar = ddpm_alpha_bar() if alpha_bar is None else np.asarray(alpha_bar, dtype=float)
+        inside = alpha_bar.ndim == 1 and len(alpha_bar) > 1 and (alpha_bar > 0).all() and (alpha_bar < 1).all()
+        if not inside or not (np.diff(alpha_bar) < 0).all():
+            raise ValueError("alpha_bar must be a vector that falls strictly, from below 1 to above 0")
+        self.model = model
+        self.prediction_type = prediction_type
+        self.interpolate = interpolate
+        sigmas = ddpm_sigma(np.arange(len(alpha_bar)), alpha_bar)
+        self.sigma_min, self.sigma_max = float(sigmas[0]), float(sigmas[-1])
+        self.register_buffer("log_sigmas", torch.as_tensor(np.log(sigmas), dtype=torch.float32), persistent=False)
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        """Time steps of the noise levels ``sigma`` (batch,), as floats from 0 to the last step.
+
+        Raises ``ValueError`` for a sigma above the schedule.
+        """
+        if (sigma > self.sigma_max * (1 + 1e-4)).any():
+            raise ValueError(f"sigma must be at most {self.sigma_max:.4g}, the largest of the schedule")
+        grid = self.log_sigmas
+        level = sigma.float().log().clamp(grid[0], grid[-1])
+        right = torch.searchsorted(grid, level).clamp(min=1)
+        step = right - 1 + (level - grid[right - 1]) / (grid[right] - grid[right - 1])
+        return step if self.interpolate else step.round()
+
+    def forward(self, x: Tensor, sigma: float | Tensor, **conditions: Tensor) -> Tensor:
+        """Estimate E[x_0 | x_0 + sigma eps = x] for ``x`` (batch, C, H, W) and ``sigma`` a float or (batch,)."""
+        sigma = expand_sigma(sigma, x)
+        scale = 1 / (1 + sigma**2).sqrt()  # the sqrt(alpha_bar) of this sigma
+        output = self.model(scale * x, self.timestep(sigma.flatten()), **conditions).to(x.dtype)
+        if self.prediction_type == "epsilon":
+            return x - sigma * output
+        return output if self.prediction_type == "sample" else scale**2 * x - sigma * scale * output
 
     def feature_layers(self) -> dict[str, nn.Module]:
         """Layers whose activations can be read, in the order of the forward pass: name -> module."""

@@ -1,4 +1,4 @@
-"""Weights that ship with the package: the averaged weights of a preset, in half precision, as safetensors."""
+"""Weights that others trained, and those that ship with the package: averaged, in half precision, as safetensors."""
 
 from __future__ import annotations
 
@@ -9,10 +9,22 @@ from pathlib import Path
 
 import torch
 
+from repdyn._hub import ImageEncoder, LatentDenoiser, load_ddpm, load_dit, load_mae
+from repdyn._snapshots import load_edm
 from repdyn.denoisers import EDMDenoiser
 from repdyn.training import config_from_dict, make_denoiser, read_state, write_tensors
 
-__all__ = ["available", "export", "load"]
+__all__ = [
+    "ImageEncoder",
+    "LatentDenoiser",
+    "available",
+    "export",
+    "load",
+    "load_ddpm",
+    "load_dit",
+    "load_edm",
+    "load_mae",
+]
 
 _SHIPPED = files("repdyn") / "assets/weights"
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from repdyn.denoisers import (
     EDMDenoiser,
+    VPDenoiser,
     dae_loss,
     denoiser_from_score,
     edm_coefficients,
@@ -17,6 +19,7 @@ from repdyn.denoisers import (
     expand_sigma,
     score_from_denoiser,
 )
+from repdyn.noise import ddpm_alpha_bar, ddpm_sigma, ddpm_timestep
 
 SIGMAS = torch.tensor([0.002, 0.1, 0.5, 2.0, 80.0], dtype=torch.float64)
 
@@ -163,3 +166,70 @@ def test_sigma_keeps_the_precision_of_the_data_but_never_half() -> None:
 def test_a_sigma_that_makes_no_sense_is_refused(sigma: float | Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         expand_sigma(sigma, torch.zeros(3, 2))
+
+
+class GaussianDDPM(nn.Module):
+    """The optimal network of a DDPM for x_0 ~ N(0.3, 0.7^2), in each of the three parametrisations."""
+
+    def __init__(self, prediction_type: str, alpha_bar: np.ndarray) -> None:
+        super().__init__()
+        self.prediction_type, self.alpha_bar = prediction_type, torch.as_tensor(alpha_bar)
+
+    def forward(self, x: Tensor, timestep: Tensor) -> Tensor:
+        alpha_bar = self.alpha_bar[timestep.round().long()].reshape(-1, 1, 1, 1)
+        signal, noise = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+        x0 = gaussian_denoiser(x / signal, (noise / signal).flatten())
+        epsilon = (x - signal * x0) / noise
+        return {"epsilon": epsilon, "sample": x0, "v_prediction": signal * epsilon - noise * x0}[self.prediction_type]
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_a_ddpm_is_the_same_denoiser_whatever_it_predicts(kind: str) -> None:
+    alpha_bar = ddpm_alpha_bar()
+    sigma = torch.tensor([ddpm_sigma(step, alpha_bar) for step in (0, 100, 500, 999)], dtype=torch.float64)
+    x = sigma[:, None, None, None] * torch.randn(4, 1, 3, 3, generator=torch.Generator().manual_seed(0)).double()
+    found = VPDenoiser(GaussianDDPM(kind, alpha_bar), alpha_bar, kind)(x, sigma)
+    torch.testing.assert_close(found, gaussian_denoiser(x, sigma))
+
+
+def test_a_ddpm_sees_unit_variance_and_the_time_step_of_sigma() -> None:
+    model, x = Recorder(0.5), torch.randn(2, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    alpha_bar = ddpm_alpha_bar()
+    sigmas = torch.tensor([ddpm_sigma(10, alpha_bar), ddpm_sigma(700, alpha_bar)])
+    found = VPDenoiser(model)(x, sigmas, class_labels=x)
+    seen, timestep, conditions = model.called_with
+    scale = torch.tensor([alpha_bar[10], alpha_bar[700]]).sqrt().float()[:, None, None, None]
+    torch.testing.assert_close(seen, scale * x)
+    torch.testing.assert_close(timestep, torch.tensor([10.0, 700.0]), atol=1e-2, rtol=0)
+    assert conditions["class_labels"] is x
+    torch.testing.assert_close(found, x - sigmas[:, None, None, None] * 0.5)
+
+
+def test_time_steps_between_those_of_the_schedule() -> None:
+    alpha_bar = ddpm_alpha_bar()
+    grid = ddpm_sigma(np.arange(1000), alpha_bar)
+    between = torch.as_tensor(np.sqrt(grid[1:] * grid[:-1]))  # half-way in log sigma
+    steps = VPDenoiser(Recorder(0)).timestep(between)
+    torch.testing.assert_close(steps, torch.arange(999) + 0.5, atol=0.02, rtol=0)
+    sigmas = torch.tensor([0.02, 0.1, 1.0, 30.0])
+    whole = VPDenoiser(Recorder(0), interpolate=False).timestep(sigmas)
+    assert whole.tolist() == ddpm_timestep(sigmas.numpy(), alpha_bar).tolist()
+
+
+def test_noise_levels_outside_a_schedule() -> None:
+    denoiser = VPDenoiser(Recorder(0.0))
+    assert denoiser.timestep(torch.tensor([0.002, denoiser.sigma_min, denoiser.sigma_max])).tolist() == [0, 0, 999]
+    with pytest.raises(ValueError, match="sigma must be at most 157.4, the largest of the schedule"):
+        denoiser(torch.zeros(1, 1, 2, 2), 200.0)
+
+
+@pytest.mark.parametrize("alpha_bar", [[0.9], [0.5, 0.6], [1.0, 0.5], [0.5, 0.0], [[0.5, 0.4]], [0.5, float("nan")]])
+def test_schedules_that_are_none_are_refused(alpha_bar: list) -> None:
+    with pytest.raises(ValueError, match="alpha_bar must be a vector that falls strictly, from below 1 to above 0"):
+        VPDenoiser(Recorder(0), alpha_bar)
+    with pytest.raises(ValueError, match="prediction_type must be 'epsilon', 'v_prediction' or 'sample', got 'flow'"):
+        VPDenoiser(Recorder(0), prediction_type="flow")
+
+
+def test_a_vp_denoiser_keeps_its_schedule_out_of_the_weights() -> None:
+    assert list(VPDenoiser(nn.Linear(1, 1)).state_dict()) == ["model.weight", "model.bias"]
