@@ -60,7 +60,7 @@ def frechet_distance(
 
 
 def frechet_from_moments(mean_a: object, covariance_a: object, mean_b: object, covariance_b: object) -> float:
-    """|m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) from means (D,) and covariances (D, D), in float64.
+    """||m_a - m_b||^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) from means (D,) and covariances (D, D), in float64.
 
     The last trace is the sum of the singular values of S_a^(1/2) S_b^(1/2), which exist for covariances of any rank.
 
