@@ -27,8 +27,8 @@ def stale(stamp: Path, content: str) -> bool:
 
 
 def create(venv: Path, *requirements: str | Path) -> None:
-    """A new environment with pinned packages, unless the last one had the same pins, Python and place."""
-    stamp, content = venv / "pins", f"{fingerprint(ROOT, [PINS.name])} {sys.version} {venv}"
+    """A new environment with pinned packages, unless the last one had the same packages, pins, Python and place."""
+    stamp, content = venv / "pins", f"{fingerprint(ROOT, [PINS.name])} {requirements} {sys.version} {venv}"
     if not stale(stamp, content):
         return
     print(f"Setting up {venv.name}: once for each change of {PINS.name}, a few minutes.", flush=True)

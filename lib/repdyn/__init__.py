@@ -15,6 +15,10 @@ _SUBMODULES = (
     "datasets",
     "denoisers",
     "features",
+    "knn_probe",
+    "labels",
+    "metrics",
+    "mlp_probe",
     "molrg",
     "networks",
     "noise",
@@ -24,6 +28,7 @@ _SUBMODULES = (
     "pretrained",
     "probes",
     "records",
+    "sampling",
     "training",
 )
 

@@ -57,9 +57,10 @@ def extract(
 ) -> dict[str, Tensor]:
     """Features of ``images`` at noise level ``sigma``, one float32 tensor (N, C) for each layer, on the CPU.
 
-    ``images`` is uint8 (N, C, H, W), or float in the units the denoiser was trained in. ``layers`` are names from
-    :func:`layers` (default: all). The input is the clean image, as Li et al. (2025) propose; with ``noisy_input`` it is
-    the image plus ``sigma`` times noise, and features are averaged over ``draws`` draws that depend on ``seed`` alone.
+    ``images`` is uint8 (N, C, H, W), or float in the units the denoiser was trained in; for a denoiser of vectors,
+    float (N, n). ``layers`` are names from :func:`layers` (default: all). The input is the clean image, as Li et al.
+    (2025) propose; with ``noisy_input`` it is the image plus ``sigma`` times noise, and features are averaged over
+    ``draws`` draws that depend on ``seed`` alone.
     ``pool`` is 'mean' (over positions) or 'none' (flattened). ``bf16`` is decided by :func:`supports_bf16` unless
     given. The denoiser is used on the device its weights are on, in evaluation mode.
 
@@ -135,8 +136,11 @@ def _check(wanted: list[str], known: dict, images: Tensor, sigma: float, draws: 
         raise ValueError(f"unknown layer {unknown}: choose from {', '.join(known)}, {POSTERIOR}")
     if pool not in ("mean", "none"):
         raise ValueError(f"pool must be 'mean' or 'none', got {pool!r}")
-    if images.ndim != 4 or not len(images):
-        raise ValueError(f"images must have shape (N, C, H, W) with N > 0, got {tuple(images.shape)}")
+    vectors = images.ndim == 2 and images.is_floating_point()
+    if not (images.ndim == 4 or vectors) or not len(images):
+        raise ValueError(
+            f"images must have shape (N, C, H, W) with N > 0, or be float vectors (N, n), got {tuple(images.shape)}"
+        )
     if images.is_floating_point() and not torch.isfinite(images).all():
         raise ValueError("images hold NaN or infinity")
     if not (np.isfinite(sigma) and sigma > 0):

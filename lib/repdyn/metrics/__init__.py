@@ -1,0 +1,17 @@
+"""Distances between sets of samples or features, segmentation scores, and the class subspaces behind a CSNR."""
+
+from repdyn.metrics.frechet import FrechetDistance, frechet_distance, frechet_from_moments
+from repdyn.metrics.segmentation import class_iou, mean_iou
+from repdyn.metrics.subspaces import class_bases
+from repdyn.metrics.wasserstein import SlicedWasserstein, sliced_wasserstein
+
+__all__ = [
+    "FrechetDistance",
+    "SlicedWasserstein",
+    "class_bases",
+    "class_iou",
+    "frechet_distance",
+    "frechet_from_moments",
+    "mean_iou",
+    "sliced_wasserstein",
+]

@@ -1,0 +1,96 @@
+"""The Frechet distance between Gaussians fitted to two sets of features; FID is the one whose features are Inception's.
+
+With few samples the estimate is biased upwards, the more so the fewer there are: compare equal numbers only.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from repdyn import _checks
+
+__all__ = ["INCEPTION", "FrechetDistance", "frechet_distance", "frechet_from_moments"]
+
+#: The name of the one embedding whose Frechet distance may be called FID.
+INCEPTION = "inception"
+
+
+class FrechetDistance(NamedTuple):
+    """A squared Frechet distance, with the embedding it was measured in and the numbers of samples it came from."""
+
+    value: float
+    embedding: str
+    num_a: int
+    num_b: int
+
+    @property
+    def name(self) -> str:
+        """What the number may be called: 'FID' for Inception's features only."""
+        return "FID" if self.embedding == INCEPTION else f"Fréchet distance ({self.embedding})"
+
+
+def frechet_distance(
+    features_a: object, features_b: object, *, embedding: str, min_samples: int | None = None
+) -> FrechetDistance:
+    """Squared Frechet distance of two sets of features, (num_a, D) and (num_b, D), as Gaussians.
+
+    ``embedding`` names what made the features, and travels with the value. Both sets need ``min_samples``, by default
+    D + 1, the fewest that give a covariance of full rank. A lower one is allowed; the value is then well defined, but
+    says more about the number of samples than about the distributions.
+
+    Raises ``ValueError`` for too few samples, wrong shapes, values that are not finite, or no embedding.
+    Source: Heusel et al. (2017), equation 6.
+    """
+    if not isinstance(embedding, str) or not embedding:
+        raise ValueError(f"embedding must name what made the features, got {embedding!r}: pass '{INCEPTION}' or other")
+    a = _features("features_a", features_a)
+    b = _features("features_b", features_b)
+    least = a.shape[1] + 1 if min_samples is None else _checks.integer("min_samples", min_samples, 2)
+    for name, rows in (("features_a", a), ("features_b", b)):
+        if len(rows) < least:
+            raise ValueError(
+                f"{name} must hold at least {least} samples of {rows.shape[1]} features, got {len(rows)}: pass more, "
+                "or a lower min_samples if a strong bias does no harm"
+            )
+    moments = [moment for rows in (a, b) for moment in (rows.mean(0), np.atleast_2d(np.cov(rows, rowvar=False)))]
+    return FrechetDistance(frechet_from_moments(*moments), embedding, len(a), len(b))
+
+
+def frechet_from_moments(mean_a: object, covariance_a: object, mean_b: object, covariance_b: object) -> float:
+    """||m_a - m_b||^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) from means (D,) and covariances (D, D), in float64.
+
+    The last trace is the sum of the singular values of S_a^(1/2) S_b^(1/2), which exist for covariances of any rank.
+
+    Raises ``ValueError`` for shapes that do not fit, and covariances that are not symmetric, positive and finite.
+    Source: Dowson and Landau (1982).
+    """
+    mean_a, mean_b = np.asarray(mean_a, dtype=np.float64), np.asarray(mean_b, dtype=np.float64)
+    if mean_a.ndim != 1 or mean_a.shape != mean_b.shape:
+        raise ValueError(f"mean_a and mean_b must both be (D,), got {mean_a.shape} and {mean_b.shape}")
+    root_a = _square_root("covariance_a", covariance_a, len(mean_a))
+    root_b = _square_root("covariance_b", covariance_b, len(mean_a))
+    overlap = np.linalg.svd(root_a @ root_b, compute_uv=False).sum()
+    difference = mean_a - mean_b
+    value = difference @ difference + (root_a**2).sum() + (root_b**2).sum() - 2 * overlap
+    return max(float(value), 0.0)
+
+
+def _square_root(name: str, covariance: object, size: int) -> np.ndarray:
+    """Symmetric square root, without the eigenvalues that are zero but for rounding."""
+    covariance = np.asarray(covariance, dtype=np.float64)
+    if covariance.shape != (size, size) or not np.isfinite(covariance).all():
+        raise ValueError(f"{name} must be finite, of shape ({size}, {size}), got {covariance.shape}")
+    values, vectors = np.linalg.eigh(covariance)
+    tolerance = 10 * size * np.finfo(np.float64).eps * np.abs(values).max()
+    if values[0] < -1e-6 * np.abs(values).max() or not np.allclose(covariance, covariance.T, rtol=1e-6):
+        raise ValueError(f"{name} must be symmetric without negative eigenvalues, got one of {values[0]:.2e}")
+    return vectors * np.sqrt(np.where(values > tolerance, values, 0.0)) @ vectors.T
+
+
+def _features(name: str, features: object) -> np.ndarray:
+    features = torch.as_tensor(features)
+    size = features.shape[1] if features.ndim == 2 else "D"
+    return _checks.samples(name, features, size).detach().to("cpu", torch.float64).numpy()

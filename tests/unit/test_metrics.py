@@ -1,0 +1,263 @@
+"""Distances and scores against closed forms, scikit-learn and scipy."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm, subspace_angles
+from scipy.stats import norm
+from sklearn.decomposition import PCA
+from sklearn.metrics import jaccard_score
+
+from repdyn.csnr import csnr
+from repdyn.metrics import (
+    class_bases,
+    class_iou,
+    frechet_distance,
+    frechet_from_moments,
+    mean_iou,
+    sliced_wasserstein,
+)
+from repdyn.molrg import NoisyMoLRG
+
+# -------------------------------------------------------------------------------------------- sliced Wasserstein
+
+
+def test_distance_of_a_shift() -> None:
+    """A shift by m has distance |m| / sqrt(n), every projection |<m, u>|."""
+    rng = np.random.default_rng(0)
+    x, shift = rng.standard_normal((200, 6)), rng.standard_normal(6)
+    length = np.linalg.norm(shift)
+    found = sliced_wasserstein(x, x + shift, 4000, seed=0)
+    assert abs(found.value - length / math.sqrt(6)) < 4 * found.error
+    scaled = sliced_wasserstein(x, x + shift, 4000, normalisation="dimension", seed=0)
+    assert scaled == pytest.approx(tuple(math.sqrt(6) * part for part in found), rel=1e-12)
+    # <m, u>^2 = |m|^2 b with b ~ Beta(1/2, (n - 1) / 2): the error is known too.
+    spread = length**2 * math.sqrt(2 * 5 / (6**2 * 8))
+    assert found.error == pytest.approx(spread / math.sqrt(4000) / (2 * length / math.sqrt(6)), rel=0.1)
+
+
+def test_distance_of_two_scales() -> None:
+    """In one dimension, on the quantiles of two centred Gaussians: the difference of their deviations."""
+    quantiles = norm.ppf((np.arange(20_000) + 0.5) / 20_000)[:, None]
+    found = sliced_wasserstein(quantiles, 3 * quantiles, 10, seed=0)
+    assert found.value == pytest.approx(2, rel=1e-3) and found.error < 1e-12
+
+
+def test_error_is_the_spread_over_seeds() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((60, 8)), rng.standard_normal((50, 8)) * np.linspace(0.2, 3, 8)
+    runs = [sliced_wasserstein(x, y, 50, seed=seed) for seed in range(200)]
+    values, errors = np.transpose(runs)
+    assert values.std() == pytest.approx(errors.mean(), rel=0.2)
+    assert runs[0] == sliced_wasserstein(x, y, 50, seed=0) != runs[1]
+
+
+def test_images_are_flattened_and_equal_sets_have_distance_zero() -> None:
+    images = torch.rand(10, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert sliced_wasserstein(images, images.flip(0), 20, seed=0).value < 1e-12
+    assert sliced_wasserstein(torch.zeros(3, 2), torch.zeros(5, 2), 20, seed=0) == (0.0, 0.0)
+    apart = sliced_wasserstein(images, images.flip(3) + 1, 20, seed=0)
+    rows = sliced_wasserstein(images.flatten(1).numpy(), (images.flip(3) + 1).flatten(1).double(), 20, seed=0)
+    assert apart == pytest.approx(rows)
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "message"),
+    [
+        (np.zeros((3, 3)), {}, "x and y must have samples of one size, got 3 and 2"),
+        (np.zeros(3), {}, r"x must be \(num, \*shape\)"),
+        (np.zeros((0, 2)), {}, "with num > 0"),
+        (np.full((3, 2), np.nan), {}, "x must be finite"),
+        (np.zeros((3, 2)), {"normalisation": "std"}, "normalisation must be 'none' or 'dimension', got 'std'"),
+        (np.zeros((3, 2)), {"num_projections": 1}, "num_projections must be at least 2"),
+        (np.zeros((3, 2)), {"seed": -1}, "seed must be at least 0"),
+    ],
+)
+def test_what_has_no_sliced_distance_is_refused(x: np.ndarray, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sliced_wasserstein(x, np.ones((4, 2)), **{"seed": 0} | options)
+
+
+# ------------------------------------------------------------------------------------------------------- Frechet
+
+
+def covariance(n: int, seed: int, rank: int | None = None) -> np.ndarray:
+    factor = np.random.default_rng(seed).standard_normal((n, rank or n))
+    return factor @ factor.T
+
+
+def test_gaussians_that_commute_have_the_distance_of_their_deviations() -> None:
+    turn = np.linalg.qr(covariance(5, 0))[0]
+    a, b = np.array([4.0, 1.0, 0.3, 1e-3, 0.0]), np.array([1.0, 1.0, 0.0, 2.0, 0.0])
+    means = np.array([[1.0, 0, 0, 0, 0], [0, 0, 0, 0, 2.0]])
+    found = frechet_from_moments(means[0], turn * a @ turn.T, means[1], turn * b @ turn.T)
+    assert found == pytest.approx(5 + ((a**0.5 - b**0.5) ** 2).sum(), rel=1e-10)
+
+
+def test_general_covariances_against_scipy() -> None:
+    a, b = covariance(6, 0), covariance(6, 1)
+    expected = np.trace(a + b - 2 * sqrtm(a @ b).real)
+    assert frechet_from_moments(np.zeros(6), a, np.zeros(6), b) == pytest.approx(expected, rel=1e-9)
+    assert frechet_from_moments(np.zeros(6), b, np.zeros(6), a) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("rank", [1, 3, 40])
+def test_covariances_of_low_rank(rank: int) -> None:
+    """Distance of S and c^2 S is (c - 1)^2 tr S at any rank, and that of S to itself is zero."""
+    s, zero = covariance(60, 2, rank), np.zeros(60)
+    assert frechet_from_moments(zero, s, zero, 9 * s) == pytest.approx(4 * np.trace(s), rel=1e-10)
+    assert frechet_from_moments(zero, s, zero, s) < 1e-11 * np.trace(s)
+    assert frechet_from_moments(zero, s, zero, np.zeros((60, 60))) == pytest.approx(np.trace(s))
+
+
+def test_two_planes_at_an_angle() -> None:
+    """Lines at an angle theta: the overlap of the two square roots is |cos theta|."""
+    for theta in (0.0, 0.4, math.pi / 2):
+        u, v = np.array([1.0, 0.0]), np.array([math.cos(theta), math.sin(theta)])
+        found = frechet_from_moments(np.zeros(2), np.outer(u, u), np.zeros(2), np.outer(v, v))
+        assert found == pytest.approx(2 - 2 * math.cos(theta), abs=1e-12)
+
+
+def test_features_come_with_the_name_of_their_embedding() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((50, 4)), torch.from_numpy(2 * rng.standard_normal((60, 4)) + 1)
+    found = frechet_distance(a, b, embedding="small classifier")
+    moments = (a.mean(0), np.cov(a.T), b.numpy().mean(0), np.cov(b.numpy().T))
+    assert found.value == pytest.approx(frechet_from_moments(*moments))
+    assert found.name == "Fréchet distance (small classifier)" and (found.num_a, found.num_b) == (50, 60)
+    assert frechet_distance(a, b, embedding="inception").name == "FID"
+    assert frechet_distance(a, a[::-1].copy(), embedding="x").value < 1e-12
+
+
+def test_few_samples_are_refused_unless_allowed() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((4, 4)), rng.standard_normal((5, 4))
+    with pytest.raises(ValueError, match="features_a must hold at least 5 samples of 4 features, got 4: pass more"):
+        frechet_distance(a, b, embedding="x")
+    with pytest.raises(ValueError, match="features_b must hold at least 6 samples"):
+        frechet_distance(b[[0, 1, 2, 3, 4, 0]], b, embedding="x", min_samples=6)
+    assert frechet_distance(a, b, embedding="x", min_samples=2).value > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros(2), np.eye(2), np.zeros(3), np.eye(3)), r"mean_a and mean_b must both be \(D,\)"),
+        ((np.zeros(2), np.eye(3), np.zeros(2), np.eye(2)), r"covariance_a must be finite, of shape \(2, 2\)"),
+        ((np.zeros(2), np.eye(2), np.zeros(2), np.full((2, 2), np.inf)), "covariance_b must be finite"),
+        ((np.zeros(2), np.eye(2), np.zeros(2), -np.eye(2)), "covariance_b must be symmetric without negative"),
+        ((np.zeros(2), np.array([[1, 1], [0, 1.0]]), np.zeros(2), np.eye(2)), "covariance_a must be symmetric"),
+    ],
+)
+def test_moments_of_no_gaussian_are_refused(arguments: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        frechet_from_moments(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("features", "embedding", "message"),
+    [
+        (np.zeros(4), "x", r"features_a must have shape \(num, D\)"),
+        (np.full((9, 3), np.nan), "x", "features_a must be finite"),
+        (np.zeros((9, 2)), "x", r"mean_a and mean_b must both be \(D,\), got \(2,\) and \(3,\)"),
+        (np.zeros((9, 3)), "", "embedding must name what made the features"),
+    ],
+)
+def test_features_without_a_distance_are_refused(features: np.ndarray, embedding: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        frechet_distance(features, np.zeros((9, 3)), embedding=embedding)
+
+
+# -------------------------------------------------------------------------------------------------- segmentation
+
+
+@pytest.mark.parametrize("ignore", [None, 255, 1])
+def test_iou_is_scikit_learns_jaccard_score(ignore: int | None) -> None:
+    rng = np.random.default_rng(0)
+    target = rng.integers(0, 5, (3, 8, 9))
+    pred = np.where(rng.random(target.shape) < 0.6, target, rng.integers(0, 5, target.shape))
+    if ignore == 255:
+        target[:, :2] = 255
+    kept = target != ignore
+    expected = jaccard_score(target[kept], pred[kept], labels=range(5), average=None, zero_division=0)
+    found = class_iou(torch.from_numpy(pred), target, 5, ignore)
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
+    assert mean_iou(pred, target, 5, ignore) == pytest.approx(expected.mean())
+
+
+def test_absent_classes_do_not_count() -> None:
+    target, pred = np.array([0, 0, 1, 1, 4]), np.array([0, 1, 1, 1, 0])
+    np.testing.assert_array_equal(class_iou(pred, target, 6), [1 / 3, 2 / 3, np.nan, np.nan, 0, np.nan])
+    assert mean_iou(pred, target, 6) == pytest.approx(1 / 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert mean_iou(pred, target, 6) == pytest.approx(jaccard_score(target, pred, average="macro"))
+    assert mean_iou(target, target, 6) == 1
+
+
+def test_small_integer_types_do_not_overflow() -> None:
+    target = np.arange(150, dtype=np.uint8)
+    assert mean_iou(torch.from_numpy(target), torch.from_numpy(target), 150) == 1
+
+
+@pytest.mark.parametrize(
+    ("pred", "target", "message"),
+    [
+        ([0, 1], [0], r"pred and target must have one shape, got \(2,\) and \(1,\)"),
+        ([0, 3], [0, 1], r"pred must hold integers in 0..2, got int64 in 0..3"),
+        ([0, 1], [0, -1], "target must hold integers in 0..2"),
+        ([0.0, 1.0], [0, 1], "pred must hold integers in 0..2, got float32"),
+        ([0, 1], [9, 9], "target has no pixel to score"),
+    ],
+)
+def test_what_is_no_segmentation_is_refused(pred: list, target: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        mean_iou(pred, target, 3, ignore_index=9)
+
+
+# ------------------------------------------------------------------------------------------------- class subspaces
+
+
+def test_bases_of_a_noisy_molrg_are_recovered() -> None:
+    model = NoisyMoLRG.random(n=20, d=3, K=4, delta=0.1, seed=0)
+    angles = []
+    for num in (400, 6400):
+        x, labels = model.sample(num, 1)
+        bases = class_bases(x, labels, 3)
+        assert bases.shape == (4, 20, 3) and bases.dtype == torch.float64
+        angles.append(max(subspace_angles(*pair).max() for pair in zip(bases.numpy(), model.bases)))
+    assert angles[1] < 0.02 and angles[1] == pytest.approx(angles[0] / 4, rel=0.5)  # falls as 1 / sqrt(num)
+    assert csnr(x, labels, bases) == pytest.approx(csnr(x, labels, model.bases), rel=0.01)
+
+
+def test_centred_bases_are_principal_components() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 300)
+    x = rng.standard_normal((300, 7)) * np.linspace(3, 0.1, 7) + np.where(labels, 50, -20)[:, None] * np.ones(7)
+    for k, basis in enumerate(class_bases(x, labels, 2, centred=True).numpy()):
+        components = PCA(2).fit(x[labels == k]).components_.T
+        assert subspace_angles(basis, components).max() < 1e-7
+    mean = np.ones((7, 1))
+    assert all(subspace_angles(basis, mean).max() < 0.1 for basis in class_bases(x, labels, 1).numpy())
+
+
+@pytest.mark.parametrize(
+    ("labels", "rank", "options", "message"),
+    [
+        ([0, 0, 0, 1, 1], 1, {}, r"labels must be 6 integers"),
+        ([0, 0, 0, 2, 2, 2], 1, {}, "rank must be at most 0, the samples or features of class 1, got 1"),
+        ([0, 0, 0, 0, 1, 1], 3, {}, "rank must be at most 2, the samples or features of class 1, got 3"),
+        ([0, 0, 0, 1, 1, 1], 3, {"centred": True}, "rank must be at most the dimensions that class 0 spans, got 3"),
+        ([0, 0, 0, 1, 1, -1], 1, {}, "labels must be in 0..1, got -1..1"),
+        ([0, 0, 0, 1, 1, 1], 0, {}, "rank must be at least 1"),
+    ],
+)
+def test_classes_without_a_subspace_are_refused(labels: list, rank: int, options: dict, message: str) -> None:
+    x = np.random.default_rng(0).standard_normal((6, 5))
+    with pytest.raises(ValueError, match=message):
+        class_bases(x, labels, rank, **options)

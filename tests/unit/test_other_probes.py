@@ -1,0 +1,181 @@
+"""The two-layer and nearest-neighbour probes beside scikit-learn's own, and label noise."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from repdyn.datasets import load
+from repdyn.knn_probe import KNNProbe
+from repdyn.labels import label_noise
+from repdyn.mlp_probe import MLPProbe
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Tensor, np.ndarray, Tensor, np.ndarray]:
+    """Pixels of the digits, train and test; three border pixels are always black."""
+    train, test = load("digits", "train"), load("digits", "test")
+    return train.images.flatten(1).float(), train.labels.numpy(), test.images.flatten(1).float(), test.labels.numpy()
+
+
+@pytest.fixture(scope="module")
+def fitted(digits: tuple) -> MLPProbe:
+    return MLPProbe(hidden=64, batch_size=64, max_epochs=60).fit(*digits[:2])
+
+
+# ------------------------------------------------------------------------------------------------------- MLP probe
+
+
+def test_accuracy_is_that_of_scikit_learn(digits: tuple, fitted: MLPProbe) -> None:
+    x, y, x_test, y_test = digits
+    peer = MLPClassifier((64,), batch_size=64, early_stopping=True, n_iter_no_change=5, random_state=0)
+    reference = make_pipeline(StandardScaler(), peer).fit(x.numpy(), y).score(x_test.numpy(), y_test)
+    assert fitted.score(x_test, y_test) > max(0.95, reference - 0.01)
+
+
+def test_it_separates_what_no_plane_can() -> None:
+    """Two lines through the origin, as in a MoLRG: the classes have the same mean."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 800)
+    x = rng.standard_normal((800, 1)) * np.where(y, 1, -1)[:, None] ** np.arange(2) + rng.normal(0, 0.05, (800, 2))
+    assert MLPProbe(hidden=32, batch_size=32).fit(x[:500], y[:500]).score(x[500:], y[500:]) > 0.93
+
+
+def test_same_seed_same_probe(digits: tuple) -> None:
+    x, y, x_test, _ = digits
+    x, y = x[:300], y[:300]
+    options = {"hidden": 16, "max_epochs": 3}
+    state = torch.get_rng_state()
+    first, again, other = (MLPProbe(**options, seed=s).fit(x, y).decision_function(x_test) for s in (1, 1, 2))
+    assert np.array_equal(first, again) and not np.allclose(first, other)
+    assert torch.equal(state, torch.get_rng_state()), "the global generator moved"
+
+
+def test_training_stops_and_keeps_the_best_weights(digits: tuple) -> None:
+    x, y, _, _ = digits
+    wrong = label_noise(y[:200], 0.7, 10, 0)  # hardly anything to learn: the held-out loss soon rises
+    probe = MLPProbe(hidden=64, batch_size=20, learning_rate=5e-3, max_epochs=50, patience=3, validation_share=0.2)
+    losses = probe.fit(x[:200], wrong).validation_losses_
+    assert len(losses) == np.argmin(losses) + 4 < 50
+    stopped_at_best = clone(probe).set_params(max_epochs=int(np.argmin(losses)) + 1).fit(x[:200], wrong)
+    assert np.array_equal(probe.decision_function(x), stopped_at_best.decision_function(x))
+
+
+def test_units_of_the_features_do_not_matter(digits: tuple) -> None:
+    x, y, x_test, _ = digits
+    plain, small = (MLPProbe(hidden=16, max_epochs=3).fit(x[:300] * c, y[:300]) for c in (1.0, 1e-4))
+    np.testing.assert_allclose(small.decision_function(x_test * 1e-4), plain.decision_function(x_test), atol=1e-3)
+
+
+def test_scikit_learn_interface(digits: tuple, fitted: MLPProbe) -> None:
+    x, y, x_test, _ = digits
+    assert clone(fitted).get_params() == fitted.get_params() == MLPProbe(64, batch_size=64, max_epochs=60).get_params()
+    assert not hasattr(clone(fitted), "module_")
+    with pytest.raises(NotFittedError):
+        MLPProbe().predict(x)
+    probabilities = fitted.predict_proba(x_test)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    assert (fitted.classes_[probabilities.argmax(1)] == fitted.predict(x_test.numpy())).all()
+    assert np.array_equal(pickle.loads(pickle.dumps(fitted)).predict(x_test), fitted.predict(x_test))
+    assert (cross_val_score(MLPProbe(32, batch_size=16, max_epochs=30), x.numpy()[:600], y[:600], cv=2) > 0.8).all()
+
+
+def test_labels_need_not_be_numbers(digits: tuple) -> None:
+    x, y, _, _ = digits
+    names = np.where(torch.from_numpy(y[:200]) % 2 == 0, -4, 17)
+    probe = MLPProbe(16, max_epochs=30, batch_size=20).fit(x[:200], torch.from_numpy(names))
+    assert set(probe.predict(x)) == {-4, 17} and probe.score(x[:200], names) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "options", "message"),
+    [
+        (torch.zeros(4), [0, 1, 0, 1], {}, r"X must be \(N, D\) and y \(N,\), got \(4,\) and \(4,\)"),
+        (torch.zeros(4, 2), [0, 1, 0], {}, r"got \(4, 2\) and \(3,\)"),
+        (torch.full((4, 2), torch.nan), [0, 1, 0, 1], {}, "X holds NaN or infinity"),
+        (torch.zeros(4, 2), [5, 5, 5, 5], {}, "y holds fewer than two classes"),
+        (torch.zeros(4, 2), [0, 0, 0, 1], {}, "least populated class"),
+        (torch.zeros(4, 2), [0, 1, 0, 1], {"hidden": 0}, "hidden must be positive, got 0"),
+        (torch.zeros(4, 2), [0, 1, 0, 1], {"weight_decay": -1.0}, "weight_decay must not be negative"),
+        (torch.zeros(4, 2), [0, 1, 0, 1], {"validation_share": 1.0}, "validation_share must be between 0 and 1"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused(x: Tensor, y: list, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MLPProbe(**options).fit(x, np.array(y))
+
+
+def test_features_of_another_size_are_refused(fitted: MLPProbe) -> None:
+    with pytest.raises(ValueError, match=r"X must be \(N, 64\), got \(3, 5\)"):
+        fitted.predict(torch.zeros(3, 5))
+
+
+# ------------------------------------------------------------------------------------------------------- neighbours
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 20])
+def test_neighbours_are_those_of_the_cosine(digits: tuple, n_neighbors: int) -> None:
+    x, y, x_test, y_test = digits
+    stretched = x * torch.linspace(0.1, 10, len(x))[:, None]
+    probe = KNNProbe(n_neighbors).fit(stretched, y)
+    reference = KNeighborsClassifier(n_neighbors, metric="cosine").fit(x.double().numpy(), y)
+    assert (probe.predict(x_test) == reference.predict(x_test.double().numpy())).mean() > 0.995  # ties may differ
+    assert probe.score(x_test, y_test) > 0.93
+    assert clone(probe).get_params()["kneighborsclassifier__n_neighbors"] == n_neighbors
+
+
+def test_neighbours_must_be_some() -> None:
+    with pytest.raises(ValueError, match="n_neighbors must be at least 1, got 0"):
+        KNNProbe(0)
+
+
+# ------------------------------------------------------------------------------------------------------ label noise
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.333, 0.8, 1.0])
+def test_the_share_of_wrong_labels_is_exact(share: float) -> None:
+    labels = np.arange(1000) % 7
+    noisy = label_noise(labels, share, 7, seed=0)
+    assert (noisy != labels).sum() == round(1000 * share)
+    assert noisy.min() >= 0 and noisy.max() <= 6 and (labels == np.arange(1000) % 7).all()
+
+
+def test_wrong_labels_are_uniform_over_the_other_classes() -> None:
+    noisy = label_noise(torch.full((40_000,), 2), 0.5, 5, seed=1)
+    counts = np.bincount(noisy, minlength=5)[[0, 1, 3, 4]]
+    assert counts.sum() == 20_000
+    assert ((counts - 5000) ** 2 / 5000).sum() < 16.3  # chi-squared of 3 degrees of freedom, 99.9 %
+
+
+def test_noise_depends_on_the_seed_and_grows_with_the_share() -> None:
+    labels = np.arange(500) % 3
+    some, more = label_noise(labels, 0.2, 3, seed=0), label_noise(labels, 0.6, 3, seed=0)
+    assert (some == label_noise(labels, 0.2, 3, seed=0)).all() and (some != label_noise(labels, 0.2, 3, seed=1)).any()
+    flipped = some != labels
+    assert (more[flipped] == some[flipped]).all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "share", "num_classes", "message"),
+    [
+        ([0, 1], 1.5, 2, "share must be in 0..1, got 1.5"),
+        ([0, 1], float("nan"), 2, "share must be in 0..1"),
+        ([0, 2], 0.5, 2, r"labels must be in 0..1, got 0..2"),
+        ([0.0, 1.0], 0.5, 2, "labels must be 2 integers"),
+        ([0, 0], 0.5, 1, "num_classes must be at least 2"),
+    ],
+)
+def test_noise_that_cannot_be_made_is_refused(labels: list, share: float, num_classes: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        label_noise(labels, share, num_classes, 0)
