@@ -88,7 +88,7 @@ def record(name: str, out: Path) -> None:
 @click.argument("names", nargs=-1, type=click.Choice(sorted(presets.RECIPES)))
 @click.option(
     "--tolerance",
-    default=0.02,
+    default=0.03,
     show_default=True,
     help="Largest accepted difference: processors round bfloat16 differently.",
 )
