@@ -43,9 +43,7 @@ class MLPDenoiser(nn.Module):
         self.embedding = PositionalEmbedding(_TIME_CHANNELS)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_checks.integer("seed", seed, 0))
-            self.hidden = nn.ModuleList(
-                nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in zip(widths, widths[1:])
-            )
+            self.hidden = nn.ModuleList(nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in zip(widths, widths[1:]))
             self.output = nn.Linear(widths[-1], self.n)
 
     def forward(self, x: Tensor, sigma: float | Tensor) -> Tensor:

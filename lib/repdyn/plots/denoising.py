@@ -100,9 +100,7 @@ def field(model: NoisyMoLRG, sigmas: Sequence[float], shown: float = 0.4) -> Non
         ax.set_title(rf"$\sigma={sigma:g}$")
 
 
-def curves(
-    x: object, series: Mapping[str, object], ylabel: str, ax: Axes | None = None, markers: bool = False
-) -> Axes:
+def curves(x: object, series: Mapping[str, object], ylabel: str, ax: Axes | None = None, markers: bool = False) -> Axes:
     """Named series over the sigma axis, told apart by colour and by dash or marker."""
     ax = plt.subplots()[1] if ax is None else ax
     for i, (name, y) in enumerate(series.items()):

@@ -114,9 +114,7 @@ def recorded(ax: Axes, clean: dict[str, Any], noisy: dict[str, Any], *, num_test
     sigma_axis(ax)
 
 
-def answer(
-    clean: dict[str, Any], noisy: dict[str, Any], *, num_test: int, d: int, K: int, delta: float
-) -> Figure:
+def answer(clean: dict[str, Any], noisy: dict[str, Any], *, num_test: int, d: int, K: int, delta: float) -> Figure:
     """The book's question and answer in two panels: the theory's curve, and the one measured on real images."""
     fig, (theory, images) = plt.subplots(1, 2, figsize=(7.5, 3.8))
     sigma = np.geomspace(2e-3, 20, 120)
