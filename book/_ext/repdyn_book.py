@@ -88,10 +88,16 @@ class ShowRecordedFigures(SphinxPostTransform):
             image["candidates"] = {"*": image["uri"]}
 
 
+def skip_tuple_fields(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
+    """Fields of named tuples say no more than the signature above them: "Alias for field number 0"."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
 def setup(app: Sphinx) -> dict:
     app.connect("config-inited", name_repository)
     app.connect("html-page-context", open_notebook_in_colab, priority=900)  # after the theme has made its buttons
     app.connect("autodoc-process-docstring", read_as_prose)
+    app.connect("autodoc-skip-member", skip_tuple_fields)
     app.add_directive_to_domain("glue", "figure", FigureOfPage, override=True)
     app.add_post_transform(ShowRecordedFigures)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

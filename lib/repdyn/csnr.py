@@ -24,7 +24,7 @@ __all__ = ["Energies", "Peak", "class_confidence", "csnr", "exact", "lemma1", "p
 
 
 class Energies(NamedTuple):
-    """Mean squared norm of the estimate inside its own class's subspace, inside *each* other one, outside them all."""
+    """Mean squared norm of the estimate inside its own class's subspace, inside each other one, outside them all."""
 
     true_class: float | np.ndarray | torch.Tensor
     other_class: float | np.ndarray | torch.Tensor

@@ -45,6 +45,8 @@ class NoisyMoLRG:
         self.dims = tuple(basis.shape[1] for basis in self.bases)
         self.weights = _checks.class_weights(weights, self.K)
         self._frame = torch.cat(self.bases, dim=1)  # (n, sum d), the bases side by side
+        self._span = torch.linalg.qr(self._frame).Q  # (n, r), an orthonormal basis of all subspaces together
+        self._inner = [self._span.mT @ basis for basis in self.bases]  # each (r, d_l): the bases within the span
         self._owner = torch.repeat_interleave(
             torch.arange(self.K), torch.tensor(self.dims)
         )  # (sum d,), class of a column
@@ -111,7 +113,7 @@ class NoisyMoLRG:
         Equation: ``eq-class-posterior``
         """
         x64, sigma, dtype = self._prepare(x, sigma)
-        return torch.softmax(self._class_logits(x64, sigma), dim=1).to(dtype)
+        return torch.softmax(self._class_logits(x64 @ self._span.to(x64.device), sigma), dim=1).to(dtype)
 
     def posterior_mean(self, x: object, sigma: object) -> torch.Tensor:
         """The optimal denoiser E[x_0 | x], (num, n): xi x + (zeta - xi) sum_l w_l U_l U_l^T x.
@@ -136,8 +138,12 @@ class NoisyMoLRG:
         Equation: ``eq-log-density``
         """
         x64, sigma, dtype = self._prepare(x, sigma)
-        common = x64.square().sum(1) / (1.0 + sigma[:, 0] ** 2) + self.n * math.log(2.0 * math.pi)  # (num,)
-        return (torch.logsumexp(self._class_logits(x64, sigma), dim=1) - 0.5 * common).to(dtype)
+        span = self._span.to(x64.device)
+        y = x64 @ span  # (num, r)
+        outside = (x64 - y @ span.mT).square().sum(1)  # (num,)
+        common = x64.square().sum(1) / (1.0 + sigma[:, 0] ** 2) + self._contrast(sigma)[:, 0] * outside
+        common = common + self.n * math.log(2.0 * math.pi)
+        return (torch.logsumexp(self._class_logits(y, sigma), dim=1) - 0.5 * common).to(dtype)
 
     def score(self, x: object, sigma: object) -> torch.Tensor:
         """Gradient of the log-density in x, (num, n): (E[x_0 | x] - x) / sigma^2.
@@ -165,22 +171,21 @@ class NoisyMoLRG:
         """kappa = (zeta - xi) / sigma^2 = 1 / (delta^2 + sigma^2) - 1 / (1 + sigma^2), without the cancellation."""
         return (1.0 - self.delta**2) / ((1.0 + sigma**2) * (self.delta**2 + sigma**2))
 
-    def _residual_energies(self, x: torch.Tensor) -> torch.Tensor:
-        """||x - U_l U_l^T x||^2 for each class, (num, K)."""
-        frames = (basis.to(x.device) for basis in self.bases)
-        return torch.stack([(x - (x @ frame) @ frame.mT).square().sum(1) for frame in frames], dim=1)
+    def _class_logits(self, y: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        """log pi_l + log N(x; 0, Sigma_l) but for what classes share, (num, K), from y (num, r), x within the span.
 
-    def _class_logits(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        """log pi_l + log N(x; 0, Sigma_l) but for what classes share, ||x||^2 / (1 + sigma^2) and 2 pi: (num, K)."""
-        dims = torch.tensor(self.dims, dtype=x.dtype, device=x.device)
+        What they share is 2 pi, ||x||^2 / (1 + sigma^2), and the contrast times the energy outside the span.
+        """
+        dims = torch.tensor(self.dims, dtype=y.dtype, device=y.device)
         log_inside, log_outside = torch.log1p(sigma**2), torch.log(self.delta**2 + sigma**2)
         log_determinants = dims * log_inside + (self.n - dims) * log_outside  # (num, K)
-        return self.weights.to(x.device).log() - 0.5 * (
-            log_determinants + self._contrast(sigma) * self._residual_energies(x)
-        )
+        bases = (basis.to(y.device) for basis in self._inner)
+        residuals = torch.stack([(y - (y @ basis) @ basis.mT).square().sum(1) for basis in bases], dim=1)  # (num, K)
+        return self.weights.to(y.device).log() - 0.5 * (log_determinants + self._contrast(sigma) * residuals)
 
     def _mean_projection(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         """sum_l w_l U_l U_l^T x, (num, n)."""
-        frame, owner = self._frame.to(x.device), self._owner.to(x.device)
-        weights = torch.softmax(self._class_logits(x, sigma), dim=1)
-        return ((x @ frame) * weights[:, owner]) @ frame.mT
+        span, owner = self._span.to(x.device), self._owner.to(x.device)
+        y, inner = x @ span, torch.cat(self._inner, dim=1).to(x.device)  # (num, r), (r, sum d)
+        weights = torch.softmax(self._class_logits(y, sigma), dim=1)
+        return ((y @ inner) * weights[:, owner]) @ inner.mT @ span.mT
