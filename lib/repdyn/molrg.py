@@ -46,7 +46,7 @@ class NoisyMoLRG:
         self.weights = _checks.class_weights(weights, self.K)
         self._frame = torch.cat(self.bases, dim=1)  # (n, sum d), the bases side by side
         self._span = torch.linalg.qr(self._frame).Q  # (n, r), an orthonormal basis of all subspaces together
-        self._inner = [self._span.mT @ basis for basis in self.bases]  # each (r, d_l): the bases within the span
+        self._inner = self._span.mT @ self._frame  # (r, sum d), the bases within the span
         self._owner = torch.repeat_interleave(
             torch.arange(self.K), torch.tensor(self.dims)
         )  # (sum d,), class of a column
@@ -179,13 +179,13 @@ class NoisyMoLRG:
         dims = torch.tensor(self.dims, dtype=y.dtype, device=y.device)
         log_inside, log_outside = torch.log1p(sigma**2), torch.log(self.delta**2 + sigma**2)
         log_determinants = dims * log_inside + (self.n - dims) * log_outside  # (num, K)
-        bases = (basis.to(y.device) for basis in self._inner)
+        bases = self._inner.to(y.device).split(self.dims, dim=1)
         residuals = torch.stack([(y - (y @ basis) @ basis.mT).square().sum(1) for basis in bases], dim=1)  # (num, K)
         return self.weights.to(y.device).log() - 0.5 * (log_determinants + self._contrast(sigma) * residuals)
 
     def _mean_projection(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         """sum_l w_l U_l U_l^T x, (num, n)."""
         span, owner = self._span.to(x.device), self._owner.to(x.device)
-        y, inner = x @ span, torch.cat(self._inner, dim=1).to(x.device)  # (num, r), (r, sum d)
+        y, inner = x @ span, self._inner.to(x.device)  # (num, r), (r, sum d)
         weights = torch.softmax(self._class_logits(y, sigma), dim=1)
         return ((y @ inner) * weights[:, owner]) @ inner.mT @ span.mT
