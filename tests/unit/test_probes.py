@@ -138,8 +138,8 @@ def test_scikit_learn_interface(digits: tuple) -> None:
 
 def test_few_iterations_are_few(digits: tuple) -> None:
     x, y, _, _ = digits
-    rough, good = (LinearProbe(l2=1e-4, max_iter=n).fit(x, y) for n in (1, 50))
-    assert np.abs(rough.coef_).max() < 0.9 * np.abs(good.coef_).max()
+    rough, good = (LinearProbe(l2=1e-6, max_iter=n).fit(x, y) for n in (1, 50))
+    assert np.abs(rough.coef_).max() < 0.5 * np.abs(good.coef_).max()
 
 
 def test_labels_need_not_be_consecutive() -> None:
