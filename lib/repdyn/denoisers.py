@@ -117,6 +117,10 @@ class EDMDenoiser(nn.Module):
         residual = self.model(c_in * x, c_noise.flatten(), **conditions)
         return c_skip * x + c_out * residual.to(x.dtype)
 
+    def loss_weight(self, sigma: Tensor) -> Tensor:
+        """Weight of the squared error at ``sigma``: :func:`edm_loss_weight`."""
+        return edm_loss_weight(sigma, self.sigma_data)
+
     def feature_layers(self) -> dict[str, nn.Module]:
         """Layers whose activations can be read, in the order of the forward pass: name -> module."""
         return self.model.feature_layers()
@@ -177,6 +181,13 @@ class VPDenoiser(nn.Module):
         if self.prediction_type == "epsilon":
             return x - sigma * output
         return output if self.prediction_type == "sample" else scale**2 * x - sigma * scale * output
+
+    def loss_weight(self, sigma: Tensor) -> Tensor:
+        """Weight of the squared error at ``sigma``, 1 / sigma^2: then the loss is that of the predicted noise.
+
+        Source: Ho et al. (2020), equation 14.
+        """
+        return sigma**-2
 
     def feature_layers(self) -> dict[str, nn.Module]:
         """Layers whose activations can be read, in the order of the forward pass: name -> module."""

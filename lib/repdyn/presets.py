@@ -16,6 +16,22 @@ from repdyn.training import TrainConfig
 
 __all__ = ["PRESETS", "RECIPES", "get", "recipe", "train"]
 
+_CIFAR_SMALL = TrainConfig(
+    dataset="cifar10-jpeg",
+    network=UNetConfig(
+        resolution=32,
+        channels=3,
+        model_channels=32,
+        channel_mult=(1, 1, 4, 4),
+        num_blocks=1,
+        attn_resolutions=(8,),
+        dropout=0.0,
+    ),
+    images=25 * 50_000,
+    batch_size=128,
+    flip=True,
+)
+
 PRESETS: dict[str, TrainConfig] = {
     "fashion-small": TrainConfig(
         dataset="fashion-mnist",
@@ -31,6 +47,8 @@ PRESETS: dict[str, TrainConfig] = {
         images=20 * 60_000,
         batch_size=128,
     ),
+    "cifar10-small": _CIFAR_SMALL,
+    "cifar10-small-ddpm": replace(_CIFAR_SMALL, preconditioning="epsilon"),
     "fashion-tiny": TrainConfig(
         dataset="fashion-mnist-mini",
         network=UNetConfig(
@@ -60,7 +78,8 @@ def train(name: str, out: str | os.PathLike = "runs", *, cpu: bool = False) -> P
     """Train the preset ``name`` with a progress bar, or go on where it stopped; return the averaged weights' file.
 
     The state lies in ``out/name/state.safetensors``, the weights end up beside it, ready for
-    :func:`repdyn.pretrained.load`. ``cpu`` keeps the training off the GPU. Raises ``ValueError`` for an unknown preset.
+    :func:`repdyn.pretrained.load`, and so do those after 1/32, 1/16, ..., 1/2 of the training. ``cpu`` keeps the
+    training off the GPU. Raises ``ValueError`` for an unknown preset.
     """
     config = get(name)
     state_file = Path(out) / name / "state.safetensors"
@@ -70,9 +89,16 @@ def train(name: str, out: str | os.PathLike = "runs", *, cpu: bool = False) -> P
             average = step.loss if average is None else 0.99 * average + 0.01 * step.loss
             bar.set_postfix(loss=f"{average:.4f}", refresh=False)
             bar.update(step.images - bar.n)
+            if step.step in _halvings(config):
+                images = f"weights-{step.images}.safetensors"
+                pretrained.export_step(step, config, state_file.with_name(images))
     weights = state_file.with_name("weights.safetensors")
     pretrained.export(state_file, weights)
     return weights
+
+
+def _halvings(config: TrainConfig) -> list[int]:
+    return [max(1, config.steps >> k) for k in range(1, 6)]
 
 
 _FULL = CurveConfig(dataset="fashion-mnist", splits=1)

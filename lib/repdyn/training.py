@@ -6,6 +6,7 @@ run on several processes draws what one process would.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
@@ -19,10 +20,12 @@ from accelerate import Accelerator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from repdyn import datasets
-from repdyn.denoisers import EDMDenoiser, dae_loss, edm_loss_weight
+from repdyn.denoisers import EDMDenoiser, VPDenoiser, dae_loss
 from repdyn.networks.unet import UNet, UNetConfig
+from repdyn.noise import ddpm_alpha_bar, ddpm_sigma
 
 __all__ = ["Step", "TrainConfig", "config_from_dict", "make_denoiser", "read_state", "train", "write_tensors"]
 
@@ -31,10 +34,11 @@ __all__ = ["Step", "TrainConfig", "config_from_dict", "make_denoiser", "read_sta
 class TrainConfig:
     """Everything that determines a training. Lengths are counted in images, so budgets compare across batch sizes.
 
-    Noise levels are drawn as log sigma ~ N(``p_mean``, ``p_std``^2); the learning rate rises linearly over
-    ``warmup_images``; the exponential moving average of the weights has a half-life of ``ema_halflife_images``, or of
-    ``ema_rampup`` times the images seen, whichever is shorter. Defaults follow Karras et al. (2022) where the scale
-    allows.
+    ``preconditioning`` is 'edm', with noise levels log sigma ~ N(``p_mean``, ``p_std``^2), or 'epsilon': a DDPM, with
+    time steps drawn evenly and the error of the predicted noise as the loss. ``flip`` mirrors every other image. A
+    network with ``num_classes`` is told each image's class. The learning rate rises linearly over ``warmup_images``;
+    the exponential moving average of the weights has a half-life of ``ema_halflife_images``, or of ``ema_rampup`` times
+    the images seen, whichever is shorter. Defaults follow Karras et al. (2022) where the scale allows.
     """
 
     dataset: str
@@ -45,6 +49,8 @@ class TrainConfig:
     warmup_images: int = 20_000
     ema_halflife_images: int = 500_000
     ema_rampup: float = 0.05
+    flip: bool = False
+    preconditioning: str = "edm"
     p_mean: float = -1.2
     p_std: float = 1.2
     sigma_data: float = 0.5
@@ -59,6 +65,8 @@ class TrainConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.precision not in ("bf16", "no"):
             raise ValueError(f"precision must be 'bf16' or 'no', got {self.precision!r}")
+        if self.preconditioning not in ("edm", "epsilon"):
+            raise ValueError(f"preconditioning must be 'edm' or 'epsilon', got {self.preconditioning!r}")
 
     @property
     def steps(self) -> int:
@@ -74,15 +82,16 @@ class Step:
     images: int
     loss: float
     images_per_second: float
-    denoiser: EDMDenoiser
-    ema: EDMDenoiser
+    denoiser: EDMDenoiser | VPDenoiser
+    ema: EDMDenoiser | VPDenoiser
 
 
-def make_denoiser(config: TrainConfig) -> EDMDenoiser:
+def make_denoiser(config: TrainConfig) -> EDMDenoiser | VPDenoiser:
     """The untrained denoiser of a configuration, its weights drawn from the configuration's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return EDMDenoiser(UNet(config.network), config.sigma_data)
+        network = UNet(config.network)
+    return VPDenoiser(network) if config.preconditioning == "epsilon" else EDMDenoiser(network, config.sigma_data)
 
 
 def config_from_dict(values: dict) -> TrainConfig:
@@ -119,10 +128,10 @@ def train(
         step = _restore(state_file, config, denoiser, ema, optimizer)
     ema.to(accelerator.device)
     model, optimizer = accelerator.prepare(denoiser, optimizer)
-    images = datasets.load(config.dataset, "train").images
+    data = datasets.load(config.dataset, "train")
     started, saved, first = time.monotonic(), time.monotonic(), step
     while step < config.steps:
-        loss = _optimise(step, config, accelerator, model, optimizer, images)
+        loss = _optimise(step, config, accelerator, model, optimizer, data)
         step += 1
         _update_ema(ema, accelerator.unwrap_model(model), config, step)
         due = step == config.steps or time.monotonic() - saved > save_every_s
@@ -134,12 +143,18 @@ def train(
 
 
 def _optimise(
-    step: int, config: TrainConfig, accelerator: Accelerator, model: nn.Module, optimizer, images: Tensor
+    step: int,
+    config: TrainConfig,
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: datasets.ImageSet,
 ) -> float:
-    x0, sigma, noise = _draw_batch(step, config, images)
+    batch = _draw_batch(step, config, data)
     # Each process takes its share of the batch that a single process would have drawn.
     share = slice(accelerator.process_index, None, accelerator.num_processes)
-    x0, sigma, noise = (t[share].to(accelerator.device) for t in (x0, sigma, noise))
+    x0, sigma, noise, *labels = (t[share].to(accelerator.device) for t in batch)
+    conditioned = functools.partial(model, class_labels=labels[0]) if labels else model
     model.train()
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * min(1.0, (step + 1) * config.batch_size / max(config.warmup_images, 1))
@@ -149,7 +164,8 @@ def _optimise(
         torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"),
     ):
         torch.manual_seed(_seed(config.seed, 2, step, accelerator.process_index))  # for dropout
-        loss = (edm_loss_weight(sigma, config.sigma_data) * dae_loss(model, x0, sigma, noise)).mean() / x0[0].numel()
+        weight = accelerator.unwrap_model(model).loss_weight(sigma)
+        loss = (weight * dae_loss(conditioned, x0, sigma, noise)).mean() / x0[0].numel()
     if not torch.isfinite(loss):
         raise FloatingPointError(
             f"the loss is {loss.item()} at step {step}: lower learning_rate, or use precision='no'; "
@@ -162,12 +178,26 @@ def _optimise(
     return loss.item()
 
 
-def _draw_batch(step: int, config: TrainConfig, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Clean images (B, C, H, W) in [-1, 1], noise levels (B,) and standard normal noise for one step."""
-    batch = datasets.to_unit_range(images[_batch_indices(step, config, len(images))])
+def _draw_batch(step: int, config: TrainConfig, data: datasets.ImageSet) -> tuple[Tensor, ...]:
+    """Clean images (B, C, H, W) in [-1, 1], noise levels (B,) and standard normal noise for one step.
+
+    With label conditioning, one-hot labels (B, classes) too.
+    """
+    indices = _batch_indices(step, config, len(data.images))
+    batch = datasets.to_unit_range(data.images[indices])
     generator = _generator(config.seed, 1, step)
-    sigma = (torch.randn(len(batch), generator=generator) * config.p_std + config.p_mean).exp()
-    return batch, sigma, torch.randn(batch.shape, generator=generator)
+    if config.preconditioning == "epsilon":
+        levels = torch.as_tensor(ddpm_sigma(np.arange(1000), ddpm_alpha_bar()), dtype=torch.float32)
+        sigma = levels[torch.randint(len(levels), (len(batch),), generator=generator)]
+    else:
+        sigma = (torch.randn(len(batch), generator=generator) * config.p_std + config.p_mean).exp()
+    noise = torch.randn(batch.shape, generator=generator)
+    if config.flip:
+        mirrored = torch.rand(len(batch), generator=generator) < 0.5
+        batch = torch.where(mirrored[:, None, None, None], batch.flip(-1), batch)
+    if not config.network.num_classes:
+        return batch, sigma, noise
+    return batch, sigma, noise, F.one_hot(data.labels[indices].long(), config.network.num_classes).float()
 
 
 def _batch_indices(step: int, config: TrainConfig, num_images: int) -> Tensor:
@@ -229,7 +259,7 @@ def read_state(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, st
 
 def _restore(path: str | os.PathLike, config: TrainConfig, model: nn.Module, ema: nn.Module, optimizer) -> int:
     tensors, metadata = read_state(path)
-    if "step" not in metadata or json.loads(metadata.get("config", "{}")) != json.loads(json.dumps(asdict(config))):
+    if "step" not in metadata or config_from_dict(json.loads(metadata["config"])) != config:
         raise ValueError(f"{path} belongs to another training configuration: choose another file, or remove it")
     for prefix, module in (("model.", model), ("ema.", ema)):
         module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})

@@ -213,8 +213,8 @@ def test_learning_rate_rises_over_the_warm_up(tiny: TrainConfig) -> None:
 
 def test_loss_of_the_first_step_by_hand(tiny: TrainConfig) -> None:
     config = replace(tiny, network=replace(tiny.network, dropout=0.0))
-    images = datasets.load("digits").images
-    x0, sigma, noise = training._draw_batch(0, config, images)
+    data = datasets.load("digits")
+    x0, sigma, noise = training._draw_batch(0, config, data)
     denoiser = make_denoiser(config)
     expected = []
     for x, s, eps in zip(x0, sigma, noise):
@@ -225,12 +225,12 @@ def test_loss_of_the_first_step_by_hand(tiny: TrainConfig) -> None:
 
 def test_noise_levels_are_log_normal_and_the_noise_standard(tiny: TrainConfig) -> None:
     config = replace(tiny, batch_size=20_000, p_mean=-0.7, p_std=0.9)
-    x0, sigma, noise = training._draw_batch(5, config, datasets.load("digits").images)
+    x0, sigma, noise = training._draw_batch(5, config, datasets.load("digits"))
     assert sigma.log().mean().item() == pytest.approx(-0.7, abs=0.03)
     assert sigma.log().std().item() == pytest.approx(0.9, abs=0.02)
     assert (noise.mean().item(), noise.std().item()) == pytest.approx((0, 1), abs=0.01)
     assert (x0.min().item(), x0.max().item()) == (-1, 1)
-    _, other_sigma, _ = training._draw_batch(6, config, datasets.load("digits").images)
+    _, other_sigma, _ = training._draw_batch(6, config, datasets.load("digits"))
     assert abs(torch.corrcoef(torch.stack([sigma, other_sigma]))[0, 1]) < 0.03
 
 
