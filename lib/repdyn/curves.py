@@ -20,7 +20,7 @@ from repdyn.noise import PAPER_SIGMAS
 from repdyn.probes import fit_many, peak_height
 from repdyn.training import read_state, write_tensors
 
-__all__ = ["CurveConfig", "accuracy_curves", "measure"]
+__all__ = ["CurveConfig", "accuracy_curves", "digest", "image_subset", "measure"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def measure(
         denoiser = pretrained.load(config.weights, features.default_device())
     if config.untrained:
         denoiser = _untrained_twin(denoiser, config.seed)
-    train, test = (_subset(config, split) for split in ("train", "test"))
+    train, test = (image_subset(config, split) for split in ("train", "test"))
     images = torch.cat([train.images, test.images])
     layers = _layers(config, denoiser)
     activations = _activations(config, denoiser, images, layers, cache, progress)
@@ -146,7 +146,11 @@ def _untrained_twin(denoiser: nn.Module, seed: int) -> nn.Module:
     return twin.eval().to(next(denoiser.parameters()).device)
 
 
-def _subset(config: CurveConfig, split: str) -> datasets.ImageSet:
+def image_subset(config: Any, split: str) -> datasets.ImageSet:
+    """The images of ``config.dataset`` that a measurement uses: ``num_train`` or ``num_test``, drawn evenly by class.
+
+    ``config`` is any dataclass with these fields and ``seed``; a number that is None means all images of the split.
+    """
     data = datasets.load(config.dataset, split)
     num = config.num_train if split == "train" else config.num_test
     if num is None:
@@ -165,7 +169,7 @@ def _activations(
 ) -> dict[str, Tensor]:
     """Features of all images at all noise levels: layer -> (S, N, D)."""
     found: list[dict[str, Tensor]] = []
-    source = f"weights {_digest(denoiser.state_dict().values())}, images {_digest([images])}, "
+    source = f"weights {digest(denoiser.state_dict().values())}, images {digest([images])}, "
     source += f"noisy {config.noisy_input}, draws {config.draws}, seed {config.seed}, layers {layers}"
     for index, sigma in enumerate(tqdm(config.sigmas, desc="features", unit="level", disable=not progress)):
         key = f"sigma {sigma}, {source}"  # what features depend on, and nothing that only the probes do
@@ -184,7 +188,8 @@ def _activations(
     return {name: torch.stack([level.pop(name) for level in found]) for name in layers}
 
 
-def _digest(tensors: Iterable[Tensor]) -> str:
+def digest(tensors: Iterable[Tensor]) -> str:
+    """SHA-256 of the contents of ``tensors``, in order: says for a cache what a measurement was made from."""
     content = hashlib.sha256()
     for value in tensors:
         content.update(value.cpu().numpy().tobytes())
