@@ -11,12 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from repdyn.datasets._resume import Resuming
+
 with warnings.catch_warnings():
     # Its import of tqdm warns in a notebook without ipywidgets, where nothing is amiss.
     warnings.simplefilter("ignore")
     import pooch
 
-ATTEMPTS = 2  # downloads; pooch cannot resume, so each starts anew and is verified at its end
+ATTEMPTS = 2  # downloads: the second goes on where the first broke off, or starts anew if its hash was wrong
 
 
 class Archive(NamedTuple):
@@ -60,11 +62,10 @@ def download(archive: Archive) -> Path:
         raise ConnectionError(f"{archive.filename} is not on this computer, nor to be had from the web. {by_hand}")
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return Path(
-                pooch.retrieve(
-                    archive.url + archive.filename, archive.known_hash, archive.filename, folder, progressbar=True
-                )
-            )
+            folder.mkdir(parents=True, exist_ok=True)
+            downloader = Resuming(folder / f"{archive.filename}.part")
+            url = archive.url + archive.filename
+            return Path(pooch.retrieve(url, archive.known_hash, archive.filename, folder, downloader=downloader))
         except (OSError, ValueError) as error:
             if attempt == ATTEMPTS:
                 raise ConnectionError(
