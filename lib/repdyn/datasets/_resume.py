@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import requests
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 _CHUNK = 1 << 16
 _TIMEOUT_S = 30
