@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -49,9 +50,15 @@ def test_rounding_to_half_changes_the_output_little(exported: Path) -> None:
     assert 0 < difference < 1e-3
 
 
-def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="'fashion-huge' is neither a file nor shipped: shipped are"):
-        pretrained.load("fashion-huge")
+def test_provenance_of_weights(exported: Path) -> None:
+    assert pretrained.provenance(exported) == (str(exported), "digits", 96)
+    assert pretrained.provenance("fashion-small") == ("fashion-small", "fashion-mnist", 1_200_000)
+
+
+@pytest.mark.parametrize("function", [pretrained.load, pretrained.provenance])
+def test_an_unknown_name_is_refused(function: Callable) -> None:
+    with pytest.raises(ValueError, match="'fashion-huge' is neither a file nor shipped: shipped are .*edm-cifar10"):
+        function("fashion-huge")
 
 
 @pytest.mark.parametrize("name", pretrained.available())
