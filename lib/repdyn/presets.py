@@ -8,9 +8,10 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from repdyn import pretrained, training
+from repdyn import pretrained, quality_curves, training
 from repdyn.curves import CurveConfig, measure
 from repdyn.networks.unet import UNetConfig
+from repdyn.quality_curves import QualityConfig
 from repdyn.records import Recipe
 from repdyn.training import TrainConfig
 
@@ -117,9 +118,26 @@ def _curve(name: str, **changes: bool) -> Recipe:
     return Recipe(name, measure, replace(_FULL, **changes), replace(_SLICE, **changes))
 
 
+_QUALITY = QualityConfig(dataset="fashion-mnist", num_train=10_000, numbers=(250, 500, 1000, 3000))
+_QUALITY_SLICE = replace(
+    _QUALITY,
+    dataset="fashion-mnist-mini",
+    embeddings=_QUALITY.embeddings[:1],
+    num_train=600,
+    num_test=400,
+    sigmas=(0.06, 3.257),
+    probe_seeds=2,
+    steps=8,
+    samples=100,
+    sample_seeds=1,
+    numbers=(100,),
+)
+
+
 RECIPES: dict[str, Recipe] = {
     "fashion-curve-clean": _curve("fashion-curve-clean"),
     "fashion-curve-noisy": _curve("fashion-curve-noisy", noisy_input=True, pixels=False),
+    "fashion-generation": Recipe("fashion-generation", quality_curves.measure, _QUALITY, _QUALITY_SLICE),
 }
 
 

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from repdyn import datasets, embeddings, features, pretrained, sampling
-from repdyn.curves import digest
-from repdyn.denoisers import Denoiser, LinearDenoiser
+from repdyn.curves import digest, image_subset
+from repdyn.denoisers import LinearDenoiser
+from repdyn.embeddings import Judge
 from repdyn.metrics.detail import retained_power, scatter_shares
-from repdyn.metrics.frechet import frechet_bias, frechet_from_moments
 from repdyn.mlp_probe import MLPProbe
 from repdyn.noise import PAPER_SIGMAS, edm_sigmas
 from repdyn.probes import peak_height
 from repdyn.training import read_state, write_tensors
 
-__all__ = ["FIGURE_SIGMAS", "Judge", "QualityConfig", "generate", "measure"]
+__all__ = ["FIGURE_SIGMAS", "QualityConfig", "generate", "measure"]
 
 #: The noise levels of Figure 3 of Li et al. (2025), 0.002 to 8.401: EDM's grid as far down as the paper's ten levels.
 FIGURE_SIGMAS: tuple[float, ...] = (*PAPER_SIGMAS, 5.315, 8.401)
@@ -60,53 +61,6 @@ class QualityConfig:
     seed: int = 0
 
 
-class Judge:
-    """Frechet distances to a fixed set of real images in one embedding, in units of the real features' variance.
-
-    1 is the distance of a set that is the mean real image over and over. ``images`` are uint8, or float in [-1, 1].
-    """
-
-    def __init__(self, name: str, images: Tensor) -> None:
-        self.embedding = embeddings.load(name)
-        real = self.features(images)
-        self.num = len(real)
-        self.mean, self.covariance = _moments(real)
-        self.scale = float(np.trace(self.covariance))
-
-    def features(self, images: Tensor) -> np.ndarray:
-        """Features (N, D) in float64."""
-        images = datasets.to_unit_range(images) if images.dtype == torch.uint8 else images
-        return self.embedding(images).double().numpy()
-
-    def distance(self, found: np.ndarray) -> float:
-        """Distance of features (N, D)."""
-        return frechet_from_moments(*_moments(found), self.mean, self.covariance) / self.scale
-
-    def measured(self, images: Tensor, groups: int) -> list[float]:
-        """Distance of a set of images, and its standard error by a jackknife over ``groups`` interleaved blocks.
-
-        The error is that of the choice of these images, at their number; the bias in their number is no part of it.
-        """
-        found = self.features(images)
-        block = np.arange(len(found)) % groups
-        without = np.array([self.distance(found[block != g]) for g in range(groups)])
-        error = np.sqrt((groups - 1) * np.mean((without - without.mean()) ** 2))
-        return [self.distance(found), float(error)]
-
-    def by_number(self, images: Tensor, numbers: Sequence[int]) -> list[list[float]]:
-        """For each number of images: the distance's mean and standard deviation over disjoint sets of that many."""
-        found = self.features(images)
-        rows = []
-        for num in numbers:
-            values = [self.distance(part) for part in np.split(found[: len(found) // num * num], len(found) // num)]
-            rows.append([float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0])
-        return rows
-
-    def bias(self, num: int) -> float:
-        """Expected distance of ``num`` real images, were their features Gaussian."""
-        return frechet_bias(self.covariance, num, self.num) / self.scale
-
-
 def measure(
     config: QualityConfig,
     denoiser: nn.Module | None = None,
@@ -132,136 +86,155 @@ def measure(
     Raises ``ValueError`` for embeddings that do not fit the images, and a cache of another measurement.
     """
     denoiser = pretrained.load(config.weights, features.default_device()) if denoiser is None else denoiser
-    reference, train, test = _image_sets(config)
-    judges = {name: Judge(name, reference) for name in config.embeddings}
-    linear = LinearDenoiser.fit(datasets.to_unit_range(reference))
-    source = f"{config}, weights {digest(denoiser.state_dict().values())}, images {digest([reference, test.images])}"
-    kept = _Cache(cache, source)
-
-    def level(index: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        return _level(config, index, denoiser, linear, judges, train, test)
-
+    test = image_subset(config, "test")
+    scene = _Scene(config, denoiser, image_subset(config, "train"), test)
+    kept = _Cache(cache, f"{config}, weights {digest(denoiser.state_dict().values())}, images {digest([test.images])}")
+    levels, batches = range(len(config.sigmas)), range(config.sample_seeds)
     found = [
-        kept(f"level-{index}", lambda index=index: level(index))
-        for index in tqdm(range(len(config.sigmas)), desc="levels", unit="level", disable=not progress)
+        kept(f"level-{i}", partial(scene.level, i)) for i in tqdm(levels, "levels", unit="level", disable=not progress)
     ]
-    batches = [
-        kept(f"samples-{index}", lambda index=index: ({}, {"estimates": _batch(config, denoiser, index, test)}))
-        for index in tqdm(range(config.sample_seeds), desc="samples", unit="batch", disable=not progress)
+    parts = [
+        kept(f"samples-{i}", partial(scene.samples, i))
+        for i in tqdm(batches, "samples", unit="batch", disable=not progress)
     ]
-    on_the_way = torch.cat([tensors["estimates"] for _, tensors in batches], 1)  # (level, samples, C, H, W)
-    results = [result for result, _ in found]
-    frechet = {kind: _by_embedding([r["frechet"][kind] for r in results]) for kind in results[0]["frechet"]}
-    frechet["generated"] = _by_embedding([_distances(judges, images, config.groups) for images in on_the_way])
-    first = judges[config.embeddings[0]]
+    generated = torch.cat([tensors["estimates"] for _, tensors in parts], 1)  # (level, samples, C, H, W)
+    numbers = [result for result, _ in found]
+    frechet = {kind: scene.by_embedding([n["frechet"][kind] for n in numbers]) for kind in numbers[0]["frechet"]}
+    frechet["generated"] = scene.by_embedding([scene.distances(images) for images in generated])
     return {
         "sigmas": list(config.sigmas),
         "frechet": frechet,
-        "floor": _distances(judges, test.images, config.groups),
-        "bias": {name: judge.bias(len(test.images)) for name, judge in judges.items()},
-        "by_number": {
-            "numbers": list(config.numbers),
-            "real": first.by_number(test.images, config.numbers),
-            "generated": first.by_number(on_the_way[int(np.argmin(config.sigmas))], config.numbers),
-            "bias": [first.bias(num) for num in config.numbers],
-        },
-        "accuracy": _accuracy(config, found, train, test),
-        **{key: [r[key] for r in results] for key in ("power", "within", "between")},
+        "floor": scene.distances(test.images),
+        "bias": {name: judge.bias(len(test.images)) for name, judge in scene.judges.items()},
+        "by_number": scene.by_number(generated[int(np.argmin(config.sigmas))]),
+        "accuracy": scene.accuracy(found),
+        **{key: [n[key] for n in numbers] for key in ("power", "within", "between")},
     }
 
 
 def generate(
     denoiser: nn.Module, shape: Sequence[int], sigmas: Sequence[float], *, steps: int = 18, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Images made by Heun's method, and the posterior estimates on their way, at each of ``sigmas``.
+) -> Tensor:
+    """Posterior estimates, at each of ``sigmas``, of images on the way of being made by Heun's method.
 
-    Sampling starts at sigma = 80 on EDM's grid of ``steps`` levels and goes on through ``sigmas``. Returns the images,
-    of ``shape`` (num, C, H, W), and the estimates (level, num, C, H, W), in the order of ``sigmas``.
+    Sampling starts at sigma = 80 on EDM's grid of ``steps`` levels and goes on through ``sigmas``. Returns the
+    estimates (level, num, C, H, W), in the order of ``sigmas`` and of ``shape`` (num, C, H, W) each. The one at the
+    lowest level is the image: a last step to sigma = 0 would return it.
     """
     falling = sorted(sigmas, reverse=True)
     above = [level for level in edm_sigmas(steps) if level > 1.1 * falling[0]]
     device = next(denoiser.parameters()).device
     estimates = {}
     with torch.autocast(device.type, torch.bfloat16, enabled=features.supports_bf16(device)):
-        for state in sampling.trajectory(denoiser, shape, [*above, *falling], seed=seed):
+        for state in sampling.trajectory(denoiser, shape, [*above, *falling], seed=seed, to_zero=False):
             if state.sigma in falling:
                 with torch.no_grad():
                     estimates[state.sigma] = denoiser(state.x, state.sigma).float().cpu()
-    return state.x.float().cpu(), torch.stack([estimates[sigma] for sigma in sigmas])
+    return torch.stack([estimates[sigma] for sigma in sigmas])
 
 
-def _level(
-    config: QualityConfig,
-    index: int,
-    denoiser: nn.Module,
-    linear: Denoiser,
-    judges: dict[str, Judge],
-    train: datasets.ImageSet,
-    test: datasets.ImageSet,
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """All that one noise level gives: numbers, and which test images each probe got right."""
-    sigma, images = config.sigmas[index], datasets.to_unit_range(test.images)
-    generator = torch.Generator().manual_seed(config.seed + 1000 * index)
-    noisy = images + sigma * torch.randn(images.shape, generator=generator)
-    clean = _estimates(denoiser, images, sigma)
-    frechet = {
-        kind: _distances(judges, estimates, config.groups)
-        for kind, estimates in (
-            ("clean", clean),
-            ("noisy", _estimates(denoiser, noisy, sigma)),
-            ("linear", linear(noisy, sigma)),
-        )
-    }
-    within, between = scatter_shares(clean, images, test.labels)
-    power = retained_power(clean, images, config.bands).tolist()
-    known = _estimates(denoiser, datasets.to_unit_range(train.images), sigma)
-    validation, correct = _probes(config, known, train.labels, clean, test.labels)
-    numbers = {"frechet": frechet, "power": power, "within": within, "between": between, "validation": validation}
-    return numbers, {"correct": correct}
+class _Scene:
+    """A model, the images it is shown and the judges: what every part of the measurement needs."""
+
+    def __init__(
+        self, config: QualityConfig, denoiser: nn.Module, train: datasets.ImageSet, test: datasets.ImageSet
+    ) -> None:
+        self.config, self.denoiser = config, denoiser
+        self.train, self.test = (part._replace(images=datasets.to_unit_range(part.images)) for part in (train, test))
+        real = datasets.to_unit_range(datasets.load(config.dataset, "train").images)
+        self.judges = {name: Judge(embeddings.load(name), real) for name in config.embeddings}
+        self.linear = LinearDenoiser(real)
+
+    def level(self, index: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """All that one noise level gives: numbers, and which test images each probe got right, uint8 (seed, N)."""
+        sigma, images = self.config.sigmas[index], self.test.images
+        generator = torch.Generator().manual_seed(self.config.seed + 1000 * index)
+        noisy = images + sigma * torch.randn(images.shape, generator=generator)
+        clean = self.estimates(images, sigma)
+        within, between = scatter_shares(clean, images, self.test.labels)
+        validation, correct = self.probes(self.estimates(self.train.images, sigma), clean)
+        numbers = {
+            "frechet": {
+                "clean": self.distances(clean),
+                "noisy": self.distances(self.estimates(noisy, sigma)),
+                "linear": self.distances(self.linear(noisy, sigma)),
+            },
+            "power": retained_power(clean, images, self.config.bands).tolist(),
+            "within": within,
+            "between": between,
+            "validation": validation,
+        }
+        return numbers, {"correct": correct}
+
+    def samples(self, index: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """One batch of generated images: the estimates on their way, (level, num, C, H, W)."""
+        shape = (self.config.samples // self.config.sample_seeds, *self.test.images.shape[1:])
+        seed = self.config.seed + index
+        return {}, {"estimates": generate(self.denoiser, shape, self.config.sigmas, steps=self.config.steps, seed=seed)}
+
+    def estimates(self, images: Tensor, sigma: float) -> Tensor:
+        """Posterior estimates of ``images`` as they are, told ``sigma``."""
+        found = features.extract(self.denoiser, images, sigma, [features.POSTERIOR])
+        return found[features.POSTERIOR].view(images.shape)
+
+    def distances(self, images: Tensor) -> dict[str, list[float]]:
+        """Embedding -> [distance, error]."""
+        return {name: list(judge.distance(images, self.config.groups)) for name, judge in self.judges.items()}
+
+    def by_embedding(self, levels: list[dict[str, list[float]]]) -> dict[str, list[list[float]]]:
+        """Embedding -> [distance, error] at each level."""
+        return {name: [level[name] for level in levels] for name in self.judges}
+
+    def by_number(self, generated: Tensor) -> dict[str, Any]:
+        """Distances in the first embedding of fewer images, and the bias that theory expects."""
+        judge, numbers = self.judges[self.config.embeddings[0]], self.config.numbers
+        return {
+            "numbers": list(numbers),
+            "real": [list(row) for row in judge.by_number(self.test.images, numbers)],
+            "generated": [list(row) for row in judge.by_number(generated, numbers)],
+            "bias": [judge.bias(num) for num in numbers],
+        }
+
+    def probes(self, known: Tensor, asked: Tensor) -> tuple[list[float], Tensor]:
+        """Validation accuracy of each repetition, and which of ``asked`` are right, uint8 (seed, N)."""
+        config, labels, known, asked = self.config, self.train.labels, known.flatten(1), asked.flatten(1)
+        validation, correct = [], []
+        for seed in range(config.seed, config.seed + config.probe_seeds):
+            held, fitted = datasets.stratified_split(labels, round(config.validation * len(labels)), seed)
+            probe = MLPProbe(seed=seed).fit(known[fitted], labels[fitted])
+            validation.append(probe.score(known[held], labels[held].numpy()))
+            correct.append(torch.from_numpy(probe.predict(asked)) == self.test.labels)
+        return validation, torch.stack(correct).to(torch.uint8)
+
+    def accuracy(self, found: list[tuple[dict[str, Any], dict[str, Tensor]]]) -> dict[str, Any]:
+        """Accuracies of all levels and of the images themselves, and the height of the peak."""
+        correct = torch.stack([tensors["correct"] for _, tensors in found], 1).double()  # (seed, level, N)
+        validation = np.transpose([numbers["validation"] for numbers, _ in found])  # (seed, level)
+        best = int(validation.mean(0).argmax())
+        peak = peak_height(correct.mean(0).numpy(), best, seed=self.config.seed) if len(found) > 2 else None
+        _, pixels = self.probes(self.train.images, self.test.images)
+        return {
+            "validation": validation.tolist(),
+            "test": correct.mean(2).tolist(),
+            "pixels": pixels.double().mean(1).tolist(),
+            "peak": None if peak is None else peak._asdict(),
+        }
 
 
-def _probes(
-    config: QualityConfig, known: Tensor, labels: Tensor, asked: Tensor, truth: Tensor
-) -> tuple[list[float], Tensor]:
-    """Validation accuracy of each repetition, and which of the ``asked`` are right, uint8 (seed, N)."""
-    known, asked = known.flatten(1), asked.flatten(1)
-    validation, correct = [], []
-    for seed in range(config.seed, config.seed + config.probe_seeds):
-        held, fitted = datasets.stratified_split(labels, round(config.validation * len(labels)), seed)
-        probe = MLPProbe(seed=seed).fit(known[fitted], labels[fitted])
-        validation.append(probe.score(known[held], labels[held].numpy()))
-        correct.append(torch.from_numpy(probe.predict(asked)) == truth)
-    return validation, torch.stack(correct).to(torch.uint8)
+class _Cache:
+    """Keeps numbers and tensors of finished parts in a folder; None keeps nothing."""
 
+    def __init__(self, folder: str | os.PathLike | None, source: str) -> None:
+        self.folder, self.source = folder, source
 
-def _accuracy(config: QualityConfig, found: list, train: datasets.ImageSet, test: datasets.ImageSet) -> dict[str, Any]:
-    correct = torch.stack([tensors["correct"] for _, tensors in found], 1).double()  # (seed, level, N)
-    validation = np.transpose([result["validation"] for result, _ in found])  # (seed, level)
-    images = [datasets.to_unit_range(part.images) for part in (train, test)]
-    _, pixels = _probes(config, images[0], train.labels, images[1], test.labels)
-    best = int(validation.mean(0).argmax())
-    peak = peak_height(correct.mean(0).numpy(), best, seed=config.seed) if len(config.sigmas) > 2 else None
-    return {
-        "validation": validation.tolist(),
-        "test": correct.mean(2).tolist(),
-        "pixels": pixels.double().mean(1).tolist(),
-        "peak": None if peak is None else peak._asdict(),
-    }
-
-
-def _image_sets(config: QualityConfig) -> tuple[Tensor, datasets.ImageSet, datasets.ImageSet]:
-    """Reference images, training and test images."""
-    train, test = (datasets.load(config.dataset, split) for split in ("train", "test"))
-    parts = (datasets.subset(d, n, config.seed) for d, n in ((train, config.num_train), (test, config.num_test)))
-    return train.images, *parts
-
-
-def _estimates(denoiser: nn.Module, images: Tensor, sigma: float) -> Tensor:
-    found = features.extract(denoiser, images, sigma, [features.POSTERIOR])
-    return found[features.POSTERIOR].view(images.shape)
-
-
-def _batch(config: QualityConfig, denoiser: nn.Module, index: int, test: datasets.ImageSet) -> Tensor:
-    num = config.samples // config.sample_seeds
-    shape = (num, *test.images.shape[1:])
-    return generate(denoiser, shape, config.sigmas, steps=config.steps, seed=config.seed + index)[1]
+    def __call__(self, name: str, compute: Callable[[], tuple[dict, dict]]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        if self.folder is None:
+            return compute()
+        path = Path(self.folder) / f"{name}.safetensors"
+        if not path.exists():
+            numbers, tensors = compute()
+            write_tensors(path, tensors, {"measurement": self.source, "numbers": json.dumps(numbers)})
+        tensors, metadata = read_state(path)
+        if metadata.get("measurement") != self.source:
+            raise ValueError(f"{path} belongs to another measurement: remove the folder, or choose another cache")
+        return json.loads(metadata["numbers"]), tensors

@@ -12,7 +12,14 @@ import torch
 
 from repdyn import _checks
 
-__all__ = ["INCEPTION", "FrechetDistance", "frechet_distance", "frechet_from_moments"]
+__all__ = [
+    "INCEPTION",
+    "FrechetDistance",
+    "frechet_bias",
+    "frechet_distance",
+    "frechet_from_moments",
+    "frechet_of_posterior",
+]
 
 #: The name of the one embedding whose Frechet distance may be called FID.
 INCEPTION = "inception"
@@ -66,6 +73,8 @@ def frechet_from_moments(mean_a: object, covariance_a: object, mean_b: object, c
 
     Raises ``ValueError`` for shapes that do not fit, and covariances that are not symmetric, positive and finite.
     Source: Dowson and Landau (1982).
+
+    Equation: ``eq-frechet``
     """
     mean_a, mean_b = np.asarray(mean_a, dtype=np.float64), np.asarray(mean_b, dtype=np.float64)
     if mean_a.ndim != 1 or mean_a.shape != mean_b.shape:
@@ -76,6 +85,48 @@ def frechet_from_moments(mean_a: object, covariance_a: object, mean_b: object, c
     difference = mean_a - mean_b
     value = difference @ difference + (root_a**2).sum() + (root_b**2).sum() - 2 * overlap
     return max(float(value), 0.0)
+
+
+def frechet_bias(covariance: object, num_a: int, num_b: int) -> float:
+    """Expected squared distance of ``num_a`` and ``num_b`` samples of one Gaussian of ``covariance`` (D, D).
+
+    To first order in 1 / num: (1 / num_a + 1 / num_b) (5/4 sum_i l_i + 1/2 sum_ij l_i l_j / (l_i + l_j)) with the
+    eigenvalues l_i. For D equal ones that is D (D + 5) / 4 of them: the square of D is why an embedding of thousands of
+    features needs tens of thousands of images.
+
+    Raises ``ValueError`` for a matrix that is no covariance, and numbers that are not positive integers.
+
+    Equation: ``eq-frechet-bias``
+    """
+    covariance = np.asarray(covariance, dtype=np.float64)
+    size = len(covariance) if covariance.ndim == 2 else 1
+    _square_root("covariance", covariance, size)
+    rates = [1 / _checks.integer(name, num, 1) for name, num in (("num_a", num_a), ("num_b", num_b))]
+    values = np.linalg.eigvalsh(covariance).clip(min=0.0)
+    sums = np.add.outer(values, values)
+    means = np.divide(np.multiply.outer(values, values), sums, out=np.zeros_like(sums), where=sums > 0)
+    return float(sum(rates) * (1.25 * values.sum() + 0.5 * means.sum()))
+
+
+def frechet_of_posterior(variances: object, sigma: object, *, noisy_input: bool = True) -> float | np.ndarray:
+    """Squared distance between a Gaussian of ``variances`` (D,) along its axes and its posterior means at ``sigma``.
+
+    sum_i l_i (1 - (l_i / (l_i + sigma^2))^(1/2))^2; with a clean input the shrinkage has power 1, not 1/2. ``sigma`` is
+    a float or an array, in the units of the data, and so is the result.
+
+    Raises ``ValueError`` for variances or a sigma that are negative or not finite.
+
+    Equation: ``eq-frechet-posterior``
+    """
+    l = np.asarray(variances, dtype=np.float64)  # noqa: E741
+    if l.ndim != 1 or not (np.isfinite(l) & (l >= 0)).all():
+        raise ValueError(
+            "variances must be a vector of finite, non-negative numbers: pass the covariance's eigenvalues"
+        )
+    s = _checks.sigma_array(sigma)[..., None]
+    shrinkage = np.divide(l, l + s**2, out=np.ones(np.broadcast_shapes(l.shape, s.shape)), where=l + s**2 > 0)
+    value = (l * (1 - shrinkage ** (0.5 if noisy_input else 1.0)) ** 2).sum(-1)
+    return value if value.ndim else float(value)
 
 
 def _square_root(name: str, covariance: object, size: int) -> np.ndarray:
