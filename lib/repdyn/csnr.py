@@ -20,7 +20,7 @@ import torch
 from repdyn import _checks
 from repdyn._quadrature import softmax_moments
 
-__all__ = ["Energies", "Peak", "class_confidence", "csnr", "exact", "lemma1", "peak", "theorem2"]
+__all__ = ["Energies", "Peak", "class_confidence", "csnr", "exact", "exact_energies", "lemma1", "peak", "theorem2"]
 
 
 class Energies(NamedTuple):
@@ -147,12 +147,34 @@ def exact(
     """
     d, K, delta = _model(d, K, delta, positive=True)
     s = _checks.sigma_array(sigma)
-    values = [_exact_at(float(level), d, K, delta, noisy_input) for level in s.ravel()]
+    inside = [_exact_at(float(level), d, K, delta, noisy_input) for level in s.ravel()]
+    values = [own / other / (K - 1) for own, other in inside]
     return _like(sigma, np.array(values, dtype=np.float64).reshape(s.shape))
 
 
-def _exact_at(s: float, d: int, K: int, delta: float, noisy_input: bool) -> float:
-    """``exact`` at one noise level, after dividing numerator and denominator by xi^2 E[E_k] and xi^2 E[E_l]."""
+def exact_energies(sigma: object, *, n: int, d: int, K: int, delta: float, noisy_input: bool = False) -> Energies:
+    """Mean energies of the optimal denoiser's estimate, without approximation: what ``exact`` is the ratio of.
+
+    E[(xi + (zeta - xi) w_k)^2 E_k] in the true class's subspace, E[(xi + (zeta - xi) w_l)^2 E_l] in each other one, and
+    (n - K d) xi^2 delta^2 outside all of them, or with ``noisy_input`` (n - K d) xi^2 (delta^2 + sigma^2).
+
+    Raises ``ValueError`` for arguments out of range and K d > n; delta must be positive.
+
+    Equation: ``eq-exact-energies``
+    """
+    d, K, delta = _model(d, K, delta, positive=True)
+    if K * d > _checks.integer("n", n, 1):
+        raise ValueError(f"n = {n} has no room for K * d = {K * d} dimensions: pass a larger n, or smaller K or d")
+    s = _checks.sigma_array(sigma)
+    inside = [_exact_at(float(level), d, K, delta, noisy_input) for level in s.ravel()]
+    xi = delta**2 / (delta**2 + s**2)
+    own, other = (d * xi**2 * np.reshape(values, s.shape) for values in zip(*inside, strict=True))
+    outside = (n - K * d) * xi**2 * (delta**2 + (s**2 if noisy_input else 0.0))
+    return Energies(*(_like(sigma, energy) for energy in (own, other, outside)))
+
+
+def _exact_at(s: float, d: int, K: int, delta: float, noisy_input: bool) -> tuple[float, float]:
+    """Energies of the true class and of another at one noise level, both divided by d xi^2."""
     alpha, beta = (1.0 + s**2, delta**2 + s**2) if noisy_input else (1.0, delta**2)
     c = (1.0 - delta**2) / (2.0 * (1.0 + s**2) * (delta**2 + s**2))
     gain = (1.0 - delta**2) / delta**2 * (s**2 / (1.0 + s**2))  # (zeta - xi) / xi
@@ -160,7 +182,7 @@ def _exact_at(s: float, d: int, K: int, delta: float, noisy_input: bool) -> floa
     w = softmax_moments(c * alpha, c * beta, d, K, tail=1e-16 / (1.0 + gain) ** 2)
     signal = 1.0 + 2.0 * gain * w.true_first + gain**2 * w.true_second
     noise = 1.0 + 2.0 * gain * w.other_first + gain**2 * w.other_second
-    return alpha / beta * signal / noise / (K - 1)
+    return alpha * signal, beta * noise
 
 
 def peak(*, d: int, K: int, delta: float, method: str = "exact", noisy_input: bool = False) -> Peak:
