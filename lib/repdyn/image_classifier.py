@@ -64,6 +64,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         for name in ("width", "epochs", "batch_size", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.shift < 0:
+            raise ValueError(f"shift must not be negative, got {self.shift}")
         images, y = self._images(X), torch.as_tensor(np.asarray(y)).numpy()
         if y.shape != (len(images),):
             raise ValueError(f"y must hold one label per image, {len(images)}, got shape {y.shape}")
@@ -82,10 +84,12 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
     def transform(self, X: Tensor | np.ndarray) -> Tensor:
         """Features (N, 4 * width), float32: the last convolution's channels, after ReLU, averaged over positions."""
+        check_is_fitted(self, "module_")
         return self._read(X, self.module_[:-1])
 
     def decision_function(self, X: Tensor | np.ndarray) -> np.ndarray:
         """Logits (N, classes)."""
+        check_is_fitted(self, "module_")
         return self._read(X, self.module_).numpy()
 
     def predict(self, X: Tensor | np.ndarray) -> np.ndarray:

@@ -183,3 +183,34 @@ BASES, X = [U[:, :2], U[:, 2:]], np.ones((3, 4))
 def test_bad_arguments_are_named(argument, call):
     with pytest.raises(ValueError, match=f"^{argument}.*(: |, )"):
         call()
+
+
+# ---------------------------------------------------------------------------------------------- exact energies
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+@pytest.mark.parametrize("sigma", [0.1, 0.6, 2.5])
+def test_exact_energies_are_those_of_samples(sigma: float, noisy: bool) -> None:
+    n, d, K, delta = 30, 4, 3, 0.3
+    model = NoisyMoLRG.random(n=n, d=d, K=K, delta=delta, seed=0)
+    x, labels = model.sample(60_000, 1)
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=x.dtype)
+    estimate = model.posterior_mean(x + noisy * sigma * noise, sigma)
+    inside = torch.stack([(estimate @ basis).square().sum(1) for basis in model.bases], 1)  # (num, K)
+    own = torch.nn.functional.one_hot(labels, K).bool()
+    outside = estimate.square().sum(1) - inside.sum(1)
+    expected = csnr.exact_energies(sigma, n=n, d=d, K=K, delta=delta, noisy_input=noisy)
+    for sampled, value in zip((inside[own], inside[~own], outside), expected, strict=True):
+        assert sampled.mean().item() == pytest.approx(value, abs=4.5 * sampled.std().item() / len(sampled) ** 0.5)
+    ratio = expected.true_class / expected.other_class / (K - 1)
+    assert ratio == pytest.approx(csnr.exact(sigma, d=d, K=K, delta=delta, noisy_input=noisy), rel=1e-13)
+
+
+def test_exact_energies_have_the_form_of_sigma_and_need_room() -> None:
+    grid = torch.tensor([[0.1, 0.5]])
+    energies = csnr.exact_energies(grid, n=12, d=2, K=3, delta=0.2)
+    assert all(isinstance(e, torch.Tensor) and e.shape == (1, 2) for e in energies)
+    at_zero = csnr.exact_energies(0.0, n=12, d=2, K=3, delta=0.2)
+    assert at_zero == pytest.approx((2, 2 * 0.04, 6 * 0.04)), "the estimate is the sample"
+    with pytest.raises(ValueError, match="n = 5 has no room for K"):
+        csnr.exact_energies(0.1, n=5, d=2, K=3, delta=0.2)

@@ -1,6 +1,13 @@
-"""Distances between sets of samples or features, segmentation scores, and the class subspaces behind a CSNR."""
+"""Distances between sets of samples or features, retained detail, segmentation scores, subspaces behind a CSNR."""
 
-from repdyn.metrics.frechet import FrechetDistance, frechet_distance, frechet_from_moments
+from repdyn.metrics.detail import retained_power, scatter_shares
+from repdyn.metrics.frechet import (
+    FrechetDistance,
+    frechet_bias,
+    frechet_distance,
+    frechet_from_moments,
+    frechet_of_posterior,
+)
 from repdyn.metrics.segmentation import class_iou, mean_iou
 from repdyn.metrics.subspaces import class_bases
 from repdyn.metrics.wasserstein import SlicedWasserstein, sliced_wasserstein
@@ -10,8 +17,12 @@ __all__ = [
     "SlicedWasserstein",
     "class_bases",
     "class_iou",
+    "frechet_bias",
     "frechet_distance",
     "frechet_from_moments",
+    "frechet_of_posterior",
     "mean_iou",
+    "retained_power",
+    "scatter_shares",
     "sliced_wasserstein",
 ]

@@ -1,0 +1,179 @@
+"""Bias and growth of the Frechet distance, retained power and scatter: against closed forms and simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from repdyn.denoisers import LinearDenoiser
+from repdyn.metrics import frechet_bias, frechet_from_moments, frechet_of_posterior, retained_power, scatter_shares
+
+RNG = np.random.default_rng(0)
+
+# ------------------------------------------------------------------------------------------------------ Frechet
+
+
+@pytest.mark.parametrize(("num_a", "num_b"), [(800, 800), (400, 2000)])
+def test_bias_is_what_gaussian_samples_show(num_a: int, num_b: int) -> None:
+    rng, variances = np.random.default_rng(1), np.geomspace(1, 0.01, 12)
+    values = []
+    for _ in range(150):
+        a, b = (rng.standard_normal((num, 12)) * np.sqrt(variances) for num in (num_a, num_b))
+        values.append(frechet_from_moments(a.mean(0), np.cov(a.T), b.mean(0), np.cov(b.T)))
+    error = np.std(values) / np.sqrt(len(values))
+    assert error < 0.03 * np.mean(values)
+    assert frechet_bias(np.diag(variances), num_a, num_b) == pytest.approx(np.mean(values), abs=4 * error)
+
+
+def test_bias_grows_with_the_square_of_the_features_and_knows_no_axes() -> None:
+    assert frechet_bias(3.0 * np.eye(8), 100, 50) == pytest.approx(0.03 * 3.0 * 8 * 13 / 4, rel=1e-12)
+    rotation, _ = np.linalg.qr(RNG.standard_normal((5, 5)))
+    variances = np.array([2.0, 1.0, 0.5, 0.0, 0.0])
+    turned = frechet_bias(rotation * variances @ rotation.T, 10, 10)
+    assert turned == pytest.approx(frechet_bias(np.diag(variances[:3]), 10, 10), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("covariance", "num", "message"),
+    [
+        (np.ones(3), 5, r"covariance must be finite, of shape \(1, 1\), got \(3,\)"),
+        (-np.eye(2), 5, "covariance must be symmetric without negative eigenvalues"),
+        (np.eye(2), 0, "num_a must be at least 1, got 0"),
+        (np.eye(2), 2.5, "num_a must be an integer"),
+    ],
+)
+def test_bias_of_nothing_is_refused(covariance: np.ndarray, num: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        frechet_bias(covariance, num, 5)
+
+
+@pytest.mark.parametrize("noisy", [True, False])
+def test_distance_of_a_gaussians_posterior_means(noisy: bool) -> None:
+    variances, zero = np.array([2.0, 0.3, 0.01]), np.zeros(3)
+    for sigma in (0.05, 0.4, 3.0):
+        gain = variances / (variances + sigma**2)
+        moved = gain**2 * (variances + sigma**2 * noisy)
+        direct = frechet_from_moments(zero, np.diag(moved), zero, np.diag(variances))
+        assert frechet_of_posterior(variances, sigma, noisy_input=noisy) == pytest.approx(direct, rel=1e-9)
+    grid = np.geomspace(1e-3, 1e4, 60)
+    curve = frechet_of_posterior(variances, grid, noisy_input=noisy)
+    assert curve.shape == (60,) and (np.diff(curve) > 0).all()
+    assert curve[-1] == pytest.approx(variances.sum(), rel=1e-2)
+    assert frechet_of_posterior(np.array([1.0, 0.0]), 0.0, noisy_input=noisy) == 0.0
+
+
+def test_variances_without_a_meaning_are_refused() -> None:
+    for variances in (np.array([1.0, -1.0]), np.array([np.nan]), np.eye(2)):
+        with pytest.raises(ValueError, match="variances must be a vector of finite, non-negative numbers"):
+            frechet_of_posterior(variances, 1.0)
+    with pytest.raises(ValueError, match="sigma must be finite and not negative"):
+        frechet_of_posterior(np.ones(2), -1.0)
+
+
+# ----------------------------------------------------------------------------------------------- linear denoiser
+
+
+def test_linear_denoiser_is_the_best_linear_regression_on_noisy_samples() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(4, 4, generator=generator, dtype=torch.float64)
+    x0 = torch.randn(200_000, 4, generator=generator, dtype=torch.float64) @ mixing + torch.arange(4.0)
+    x = x0 + 0.7 * torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
+    ones = torch.ones(len(x), 1, dtype=x.dtype)
+    regression = torch.linalg.lstsq(torch.cat([x, ones], 1), x0).solution
+    expected = torch.cat([x[:100], ones[:100]], 1) @ regression
+    assert (LinearDenoiser(x0)(x[:100], 0.7) - expected).abs().max() < 0.05
+
+
+def test_linear_denoiser_takes_images_and_a_sigma_for_each() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(50, 1, 3, 4, generator=generator)
+    denoiser = LinearDenoiser(images)
+    both = denoiser(images[:2], torch.tensor([0.1, 2.0]))
+    assert both.shape == (2, 1, 3, 4) and both.dtype == torch.float32
+    for row, sigma in enumerate((0.1, 2.0)):
+        assert torch.allclose(both[row], denoiser(images[row : row + 1], sigma)[0])
+    assert torch.allclose(denoiser(images, 1e-6), images, atol=1e-5)
+    assert torch.allclose(denoiser(images, 1e6), images.mean(0, keepdim=True).expand(50, 1, 3, 4), atol=1e-5)
+
+
+@pytest.mark.parametrize("images", [torch.zeros(1, 3), torch.zeros(5), torch.zeros(5, 3, dtype=torch.uint8)])
+def test_images_without_a_covariance_are_refused(images: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="images must be at least two"):
+        LinearDenoiser(images)
+
+
+# ----------------------------------------------------------------------------------------------- retained detail
+
+
+def waves(frequency: tuple[int, int], size: int = 16, num: int = 40) -> torch.Tensor:
+    """Images (num, 1, size, size) of one plane wave each, of random phase and height."""
+    rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    phase = torch.linspace(0, 2 * torch.pi, num + 1)[:-1, None, None]
+    wave = torch.cos(2 * torch.pi * (frequency[0] * rows + frequency[1] * columns) / size + phase)
+    return wave[:, None].double()
+
+
+@pytest.mark.parametrize(
+    ("frequency", "band"),
+    # Of 16 pixels, in cycles an image: octaves are below 2, 2 to 4, 4 and above.
+    [
+        ((1, 0), 0),
+        ((0, -1), 0),
+        ((1, 1), 0),
+        ((2, 0), 1),
+        ((0, 3), 1),
+        ((2, -2), 1),
+        ((4, 0), 2),
+        ((3, 3), 2),
+        ((8, 8), 2),
+    ],
+)
+def test_power_is_counted_in_its_octave(frequency: tuple[int, int], band: int) -> None:
+    background = 0.1 * torch.randn(40, 1, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    without = retained_power(background, background, 3)
+    assert torch.equal(without, torch.ones(3, dtype=torch.float64))
+    raised = retained_power(background + 10 * waves(frequency), background, 3)
+    assert raised.argmax() == band and raised[band] > 20 * raised[[b for b in range(3) if b != band]].max()
+
+
+def test_power_is_a_ratio_of_squares_and_ignores_the_mean_image() -> None:
+    images = torch.randn(30, 2, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(
+        retained_power(0.5 * images + 3.0, images, 3), torch.full((3,), 0.25, dtype=torch.float64)
+    )
+    blurred = (images + images.roll(1, -1)) / 2
+    power = retained_power(blurred, images, 3)
+    assert 1 > power[0] > power[1] > power[2]
+
+
+def test_scatter_is_analysed_as_variance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 3
+    centres = torch.randn(3, 1, 4, 4, generator=generator, dtype=torch.float64)
+    own = torch.randn(60, 1, 4, 4, generator=generator, dtype=torch.float64)
+    own = own - torch.stack([own[labels == k].mean(0) for k in range(3)])[labels]  # no scatter between classes
+    within, between = scatter_shares(0.5 * own + 2 * centres[labels], own + centres[labels], labels)
+    assert within == pytest.approx(0.25, rel=1e-12) and between == pytest.approx(4, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "function", [lambda a, b: retained_power(a, b), lambda a, b: scatter_shares(a, b, torch.arange(4))]
+)
+def test_pairs_that_do_not_fit_are_refused(function: object) -> None:
+    with pytest.raises(ValueError, match=r"must have one shape \(N, \*shape\) with N > 0, got \(4, 1, 8, 8\) and \(3"):
+        function(torch.zeros(4, 1, 8, 8), torch.zeros(3, 1, 8, 8))
+    with pytest.raises(ValueError, match="must be finite"):
+        function(torch.full((4, 1, 8, 8), torch.nan), torch.zeros(4, 1, 8, 8))
+
+
+def test_what_has_nothing_to_retain_is_refused() -> None:
+    images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="images have no power in some of the 9 bands: pass fewer bands"):
+        retained_power(images, images, 9)
+    with pytest.raises(ValueError, match="images need scatter within and between"):
+        scatter_shares(images, images, torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(ValueError, match="labels must be 4 integers"):
+        scatter_shares(images, images, torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(ValueError, match="bands must be at least 1"):
+        retained_power(images, images, 0)
