@@ -136,7 +136,7 @@ def strip(denoiser: nn.Module, images: Tensor, sigmas: Sequence[float]) -> Figur
     device = next(denoiser.parameters()).device
     with torch.no_grad():
         columns = [images, *(denoiser(images.to(device), sigma).cpu() for sigma in sigmas)]
-    fig, axes = plt.subplots(len(images), len(columns), figsize=(7.4, 0.75 * len(images) + 0.3), squeeze=False)
+    fig, axes = plt.subplots(len(images), len(columns), figsize=(7.4, 0.62 * len(images) + 0.2), squeeze=False)
     for column, pictures, title in zip(axes.T, columns, ["image", *(f"{s:.2g}" for s in sigmas)], strict=True):
         column[0].set_title(title, fontsize=9)
         for ax, picture in zip(column, pictures, strict=True):
