@@ -49,6 +49,16 @@ PRESETS: dict[str, TrainConfig] = {
     ),
     "cifar10-small": _CIFAR_SMALL,
     "cifar10-small-ddpm": replace(_CIFAR_SMALL, preconditioning="epsilon"),
+    # EDM's for CIFAR-10, but for augmentation: no scaling, quarter turns only, mirroring untold. Several GPUs, days.
+    "cifar10-ddpmpp": TrainConfig(
+        dataset="cifar10",
+        network=UNetConfig(augment_dim=6),
+        images=200_000_000,
+        batch_size=512,
+        warmup_images=10_000_000,
+        flip=True,
+        augment=0.12,
+    ),
     "fashion-tiny": TrainConfig(
         dataset="fashion-mnist-mini",
         network=UNetConfig(
