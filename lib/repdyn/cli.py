@@ -101,3 +101,7 @@ def verify(names: tuple[str, ...], tolerance: float) -> None:
         problems += found
     if problems:
         raise click.ClickException("\n".join(problems))
+
+
+if __name__ == "__main__":  # for accelerate launch -m
+    main()
