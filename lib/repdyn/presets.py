@@ -59,6 +59,22 @@ PRESETS: dict[str, TrainConfig] = {
         flip=True,
         augment=0.12,
     ),
+    "ccp59-small": TrainConfig(
+        dataset="ccp4",  # its 804 training images; the 200 for testing are never seen
+        network=UNetConfig(
+            resolution=48,  # rows; an image has 32 columns
+            channels=3,
+            model_channels=16,
+            channel_mult=(1, 2, 4, 4),
+            num_blocks=1,
+            attn_resolutions=(12,),
+            dropout=0.0,
+        ),
+        images=100 * 804,
+        batch_size=32,
+        warmup_images=4_000,
+        flip=True,
+    ),
     "fashion-tiny": TrainConfig(
         dataset="fashion-mnist-mini",
         network=UNetConfig(
