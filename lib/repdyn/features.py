@@ -61,9 +61,9 @@ def extract(
     float (N, n). ``layers`` are names from :func:`layers` (default: all). The input is the clean image, as Li et al.
     (2025) propose; with ``noisy_input`` it is the image plus ``sigma`` times noise, and features are averaged over
     ``draws`` draws that depend on ``seed`` alone.
-    ``pool`` is 'mean' (over positions), 'none' (flattened), or 'maps': activations as they are, (N, C, h, w), for a probe
-    of pixels. ``bf16`` is decided by :func:`supports_bf16` unless
-    given. The denoiser is used on the device its weights are on, in evaluation mode.
+    ``pool`` is 'mean' (over positions), 'none' (flattened), or 'maps': activations as they are, (N, C, h, w), for a
+    probe of pixels. ``bf16`` is decided by :func:`supports_bf16` unless given. The denoiser is used on the device its
+    weights are on, in evaluation mode.
 
     Raises ``ValueError`` for an unknown layer or ``pool``, a wrong shape, NaN, or a sigma that is not positive.
     """

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from repdyn import datasets, features, pixels, pretrained
+from repdyn import features, pixels, pretrained
+from repdyn._pixel_task import Task, draw, some_pixels
 from repdyn.curves import digest, untrained_twin
 from repdyn.metrics import confusion, iou_of_confusion
 from repdyn.mlp_probe import MLPProbe
@@ -58,17 +60,6 @@ class PixelCurveConfig:
     seed: int = 0
 
 
-class _Task(NamedTuple):
-    """All images that are used, and where in them the labelled sets, the validation and the test images are."""
-
-    images: Tensor  # (N, C, H, W)
-    masks: Tensor  # (N, H, W)
-    classes: tuple[str, ...]
-    labelled: list[slice]
-    validation: slice
-    test: slice
-
-
 def measure(
     config: PixelCurveConfig,
     denoiser: nn.Module | None = None,
@@ -92,7 +83,7 @@ def measure(
     if config.untrained:
         denoiser = untrained_twin(denoiser, config.seed)
     layers = pixels.decoder_layers(denoiser) if config.layers is None else list(config.layers)
-    task = _task(config)
+    task = draw(config)
     levels = []
     for index in tqdm(range(len(config.sigmas)), desc="noise levels", unit="level", disable=not progress):
         levels.append(_cached_level(config, denoiser, task, layers, index, cache))
@@ -141,40 +132,10 @@ def peak_height(
     return PeakHeight(index, float(above[0, 0]), left, float(above[0, 1]), right)
 
 
-def _task(config: PixelCurveConfig) -> _Task:
-    train, test = (datasets.load(config.dataset, split) for split in ("train", "test"))
-    sizes = [config.num_validation, *[config.num_labelled] * config.splits]
-    parts = _disjoint(_strata(train), sizes, config.seed)
-    wanted = len(test.images) if config.num_test is None else config.num_test
-    [chosen] = _disjoint(_strata(test), [wanted], config.seed) if wanted < len(test.images) else [slice(None)]
-    masks, classes = pixels.masks(train, config.threshold)
-    test_masks, _ = pixels.masks(test, config.threshold)
-    drawn = torch.cat(parts)
-    bounds = np.cumsum([0, *sizes, wanted]).tolist()
-    validation, *labelled, last = (slice(*pair) for pair in zip(bounds[:-1], bounds[1:], strict=True))
-    images = torch.cat([train.images[drawn], test.images[chosen]])
-    return _Task(images, torch.cat([masks[drawn], test_masks[chosen]]), classes, labelled, validation, last)
-
-
-def _strata(data: datasets.ImageSet) -> Tensor:
-    """Classes to draw images from in equal numbers: theirs, or one for all where the labels are masks."""
-    return data.labels if data.labels.ndim == 1 else torch.zeros(len(data.labels), dtype=torch.int64)
-
-
-def _disjoint(strata: Tensor, sizes: list[int], seed: int) -> list[Tensor]:
-    """Sets of indices of these sizes that share none."""
-    rest, parts = torch.arange(len(strata)), []
-    for size in sizes:
-        chosen, others = datasets.stratified_split(strata[rest], size, seed)
-        parts.append(rest[chosen])
-        rest = rest[others]
-    return parts
-
-
 def _cached_level(
     config: PixelCurveConfig,
     denoiser: nn.Module,
-    task: _Task,
+    task: Task,
     layers: list[str],
     index: int,
     cache: str | os.PathLike | None,
@@ -196,7 +157,7 @@ def _cached_level(
 
 
 def _level(
-    config: PixelCurveConfig, denoiser: nn.Module, task: _Task, layers: list[str], index: int
+    config: PixelCurveConfig, denoiser: nn.Module, task: Task, layers: list[str], index: int
 ) -> dict[str, Tensor]:
     """Confusion counts of one noise level: 'validation' and 'test' (splits, images, K, K), and 'examples' (E, H, W)."""
     found = features.extract(
@@ -217,7 +178,39 @@ def _level(
     return _fit_and_count(config, task, stacked)
 
 
-def _raw(config: PixelCurveConfig, task: _Task) -> dict[str, list[float]] | None:
+def _fit_and_count(config: PixelCurveConfig, task: Task, stacked: Callable[[slice], Tensor]) -> dict[str, Tensor]:
+    """Train a probe on each labelled set, and count what it does on validation and test images.
+
+    ``stacked`` gives the features (N, C, H, W) of a part of the task's images.
+    """
+    counts: dict[str, list[np.ndarray]] = {"validation": [], "test": []}
+    for split, part in enumerate(task.labelled):
+        x, y = pixels.rows(stacked(part)), task.masks[part].flatten()
+        chosen = some_pixels(config, len(y), split)
+        probe = MLPProbe(
+            config.hidden,
+            batch_size=config.batch_size,
+            max_epochs=config.max_epochs,
+            seed=config.seed + split,
+            device=str(features.default_device()),
+        )
+        probe.fit(x[chosen], y[chosen])
+        for key, where in (("validation", task.validation), ("test", task.test)):
+            predicted = [_predict(probe, stacked(slice(i, i + 1))) for i in range(where.start, where.stop)]
+            pairs = zip(predicted, task.masks[where], strict=True)
+            counts[key].append(np.stack([confusion(p, m, len(task.classes)) for p, m in pairs]))
+        if split == 0:  # after the last loop, of the test images
+            examples = np.stack(predicted)[: config.examples]
+    found = {key: torch.from_numpy(np.stack(value)) for key, value in counts.items()}
+    return found | {"examples": torch.from_numpy(examples)}
+
+
+def _predict(probe: MLPProbe, stacked: Tensor) -> np.ndarray:
+    """Predicted mask (H, W) of one image's features (1, C, H, W)."""
+    return probe.predict(pixels.rows(stacked)).reshape(stacked.shape[2:])
+
+
+def _raw(config: PixelCurveConfig, task: Task) -> dict[str, list[float]] | None:
     if config.window is None:
         return None
     scores = {}
@@ -227,3 +220,29 @@ def _raw(config: PixelCurveConfig, task: _Task) -> dict[str, list[float]] | None
         )
         scores[name] = np.nanmean(iou_of_confusion(counted["test"].numpy().sum(1)), -1).tolist()
     return scores
+
+
+def _examples(config: PixelCurveConfig, task: Task, levels: list[dict[str, Tensor]]) -> dict[str, Any] | None:
+    """True masks of the first test images and those predicted at some levels, each a list of rows of digits."""
+    if not config.examples:
+        return None
+    true = task.masks[task.test][: config.examples]
+    predicted = [levels[config.sigmas.index(sigma)]["examples"] for sigma in config.example_sigmas]
+    return {
+        "sigmas": list(config.example_sigmas),
+        "true": [_digits(mask) for mask in true],
+        "predicted": [[_digits(mask) for mask in level] for level in predicted],  # (sigma, image)
+    }
+
+
+def _digits(mask: Tensor) -> list[str]:
+    return ["".join(f"{label:x}" for label in row) for row in mask.tolist()]
+
+
+def _accuracy(counts: np.ndarray) -> np.ndarray:
+    return np.trace(counts, axis1=-2, axis2=-1) / counts.sum((-2, -1))
+
+
+def _finite(values: np.ndarray) -> list[list[float | None]]:
+    """Nested lists with None, which JSON has, for NaN, which it has not."""
+    return [[None if np.isnan(value) else float(value) for value in row] for row in values]

@@ -50,7 +50,7 @@ def rows(stacked: Tensor) -> Tensor:
 
 
 def patches(images: Tensor, window: int, *, position: bool = False) -> Tensor:
-    """Raw pixels as features: the ``window`` x ``window`` square around each pixel, (N, C * window^2, H, W), in [-1, 1].
+    """Raw pixels as features: the square of side ``window`` around each pixel, (N, C * window^2, H, W), in [-1, 1].
 
     ``images`` is uint8 (N, C, H, W); its border is repeated outwards. With ``position``, the pixel's row and column,
     from -1 to 1, are two more features: a network knows them from its zero padding.
