@@ -30,8 +30,9 @@ def draw(config: PixelCurveConfig) -> Task:
     train, test = (datasets.load(config.dataset, split) for split in ("train", "test"))
     sizes = [config.num_validation, *[config.num_labelled] * config.splits]
     parts = _disjoint(_strata(train), sizes, config.seed)
-    wanted = len(test.images) if config.num_test is None else config.num_test
-    chosen = _disjoint(_strata(test), [wanted], config.seed)[0].sort().values
+    allowed = _apart(test.images, train.images, config.apart)
+    wanted = len(allowed) if config.num_test is None else config.num_test
+    chosen = allowed[_disjoint(_strata(test)[allowed], [wanted], config.seed)[0]].sort().values
     masks, classes = pixels.masks(train, config.threshold)
     test_masks, _ = pixels.masks(test, config.threshold)
     drawn = torch.cat(parts)
@@ -39,6 +40,14 @@ def draw(config: PixelCurveConfig) -> Task:
     validation, *labelled, last = (slice(*pair) for pair in zip(bounds[:-1], bounds[1:], strict=True))
     images = torch.cat([train.images[drawn], test.images[chosen]])
     return Task(images, torch.cat([masks[drawn], test_masks[chosen]]), classes, labelled, validation, last)
+
+
+def _apart(images: Tensor, others: Tensor, least: float | None) -> Tensor:
+    """Indices of the images that are no nearly identical copy of one of ``others``."""
+    if least is None:
+        return torch.arange(len(images))
+    x, y = (datasets.to_unit_range(part).flatten(1) for part in (images, others))
+    return (torch.cdist(x, y).min(1).values >= least * x.shape[1] ** 0.5).nonzero().flatten()
 
 
 def _strata(data: datasets.ImageSet) -> Tensor:

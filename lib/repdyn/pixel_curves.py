@@ -31,8 +31,9 @@ class PixelCurveConfig:
 
     In each of ``splits`` repetitions ``num_labelled`` other training images are labelled; the repetitions share no
     image, and the ``num_validation`` training images that choose the best noise level belong to none of them. The score
-    is taken on ``num_test`` test images (``None``: all). ``pixels_per_image`` pixels of each labelled image, drawn at
-    random (``None``: all), train a :class:`repdyn.mlp_probe.MLPProbe` of width ``hidden`` for at most ``max_epochs``.
+    is taken on ``num_test`` test images (``None``: all), of those that differ from every training image by ``apart`` or
+    more, root mean square in [-1, 1]: a set may hold a photograph twice. ``pixels_per_image`` pixels of each labelled
+    image, drawn at random (``None``: all), train a :class:`repdyn.mlp_probe.MLPProbe` of width ``hidden`` for at most ``max_epochs``.
     ``layers`` defaults to :func:`repdyn.pixels.decoder_layers`; ``noisy_input`` averages over ``draws`` draws of noise;
     ``threshold`` is for sets without masks (:func:`repdyn.pixels.masks`). With a ``window``, raw patches of that side
     are probed too. The masks predicted for the first ``examples`` test images are kept at ``example_sigmas``.
@@ -44,6 +45,7 @@ class PixelCurveConfig:
     num_labelled: int = 20
     num_validation: int = 40
     num_test: int | None = None
+    apart: float | None = None
     splits: int = 3
     sigmas: tuple[float, ...] = PAPER_SIGMAS
     noisy_input: bool = False
