@@ -22,7 +22,7 @@ from repdyn.noise import PAPER_SIGMAS
 from repdyn.probes import PeakHeight
 from repdyn.training import read_state, write_tensors
 
-__all__ = ["PixelCurveConfig", "measure", "peak_height"]
+__all__ = ["PixelCurveConfig", "example_images", "measure", "peak_height"]
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,11 @@ class PixelCurveConfig:
     image, and the ``num_validation`` training images that choose the best noise level belong to none of them. The score
     is taken on ``num_test`` test images (``None``: all), of those that differ from every training image by ``apart`` or
     more, root mean square in [-1, 1]: a set may hold a photograph twice. ``pixels_per_image`` pixels of each labelled
-    image, drawn at random (``None``: all), train a :class:`repdyn.mlp_probe.MLPProbe` of width ``hidden`` for at most ``max_epochs``.
-    ``layers`` defaults to :func:`repdyn.pixels.decoder_layers`; ``noisy_input`` averages over ``draws`` draws of noise;
-    ``threshold`` is for sets without masks (:func:`repdyn.pixels.masks`). With a ``window``, raw patches of that side
-    are probed too. The masks predicted for the first ``examples`` test images are kept at ``example_sigmas``.
+    image, drawn at random (``None``: all), train a :class:`repdyn.mlp_probe.MLPProbe` of width ``hidden`` for at most
+    ``max_epochs``. ``layers`` defaults to :func:`repdyn.pixels.decoder_layers`; ``noisy_input`` averages over ``draws``
+    draws of noise; ``threshold`` is for sets without masks (:func:`repdyn.pixels.masks`). With a ``window``, raw
+    patches of that side are probed too. The masks predicted for the first ``examples`` test images are kept at
+    ``example_sigmas``.
     """
 
     weights: str = "fashion-small"
@@ -235,6 +236,12 @@ def _examples(config: PixelCurveConfig, task: Task, levels: list[dict[str, Tenso
         "true": [_digits(mask) for mask in true],
         "predicted": [[_digits(mask) for mask in level] for level in predicted],  # (sigma, image)
     }
+
+
+def example_images(config: PixelCurveConfig) -> Tensor:
+    """The images (examples, C, H, W), uint8, whose masks :func:`measure` keeps; needs the data set."""
+    task = draw(config)
+    return task.images[task.test][: config.examples]
 
 
 def _digits(mask: Tensor) -> list[str]:
