@@ -15,17 +15,18 @@ from torch import Tensor
 from repdyn.plots import COLORS, sigma_axis
 from repdyn.plots.unimodal import band
 
-__all__ = ["blocks", "by_class", "curves", "evidence", "examples", "task"]
+__all__ = ["blocks", "by_class", "curves", "evidence", "examples", "rises", "task"]
 
 _CLASS_STYLES = [("grey", "D-."), ("orange", "s--"), ("green", "^-"), ("blue", "o-")]
 
 
 def task(images: Tensor, masks: Tensor, classes: tuple[str, ...]) -> Figure:
     """Images (N, 1, H, W) above their masks (N, H, W), each mask titled with its object's class."""
-    fig, axes = plt.subplots(2, len(images), figsize=(7.2, 2.5))
+    fig, axes = plt.subplots(2, len(images), figsize=(7.2, 2.1))
+    colours = ListedColormap(["#E3E3E3", *plt.get_cmap("tab10").colors])
     for (above, below), image, mask in zip(axes.T, images, masks, strict=True):
         above.imshow(image[0], cmap="gray")
-        below.imshow(mask, cmap="tab20", vmin=0, vmax=19, interpolation="nearest")
+        below.imshow(mask, cmap=colours, vmin=0, vmax=10, interpolation="nearest")
         below.set_xlabel(classes[int(mask.max())], fontsize=9)
     _bare(axes)
     axes[0, 0].set_ylabel("image", fontsize=9.5)
@@ -56,7 +57,7 @@ def evidence(sigma: np.ndarray, ratios: dict[int, np.ndarray], peaks: dict[int, 
         ax.axvline(peaks[num], color=COLORS[color], lw=1, ls=":")
     ax.set_yscale("log")
     ax.set_ylabel("CSNR of the optimal denoiser")
-    ax.legend(loc="lower left")
+    ax.legend(loc="upper left")
     sigma_axis(ax)
     return fig
 
@@ -71,6 +72,21 @@ def curves(ax: Axes, clean: dict[str, Any], noisy: dict[str, Any], untrained: di
     ax.set_ylabel("mean IoU, test images")
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     sigma_axis(ax)
+
+
+def rises(clean: dict[str, Any], noisy: dict[str, Any]) -> Figure:
+    """Mean IoU above that of the lowest level, a thin line for each labelled set, a thick one for their mean."""
+    fig, axes = plt.subplots(1, 2, figsize=(7.4, 2.9), sharey=True)
+    for ax, result, color, title in zip(axes, (clean, noisy), ("blue", "orange"), ("clean input", "noisy input")):
+        scores = np.asarray(result["test"])  # (splits, S)
+        above = scores - scores[:, :1]
+        ax.plot(result["sigmas"], above.T, color=COLORS["grey"], lw=0.9)
+        ax.plot(result["sigmas"], above.mean(0), "o-", color=COLORS[color])
+        ax.axhline(0, color=COLORS["black"], lw=0.8)
+        ax.set_title(title)
+        sigma_axis(ax)
+    axes[0].set_ylabel("mean IoU above\nthe lowest level's")
+    return fig
 
 
 def by_class(clean: dict[str, Any], noisy: dict[str, Any]) -> Figure:
