@@ -69,7 +69,7 @@ def measure(
     if denoiser is None:
         denoiser = pretrained.load(config.weights, features.default_device())
     if config.untrained:
-        denoiser = _untrained_twin(denoiser, config.seed)
+        denoiser = untrained_twin(denoiser, config.seed)
     train, test = (image_subset(config, split) for split in ("train", "test"))
     images = torch.cat([train.images, test.images])
     layers = _layers(config, denoiser)
@@ -139,7 +139,8 @@ def _layers(config: CurveConfig, denoiser: nn.Module) -> list[str]:
     return [*hidden, posterior] if config.posterior else hidden
 
 
-def _untrained_twin(denoiser: nn.Module, seed: int) -> nn.Module:
+def untrained_twin(denoiser: nn.Module, seed: int) -> nn.Module:
+    """The same network with weights drawn from ``seed``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         twin = EDMDenoiser(type(denoiser.model)(denoiser.model.config), denoiser.sigma_data)
@@ -189,7 +190,7 @@ def _activations(
 
 
 def digest(tensors: Iterable[Tensor]) -> str:
-    """SHA-256 of the contents of ``tensors``, in order: says for a cache what a measurement was made from."""
+    """SHA-256 of the tensors' values, by which a cache knows what it was made from."""
     content = hashlib.sha256()
     for value in tensors:
         content.update(value.cpu().numpy().tobytes())

@@ -8,7 +8,7 @@ from repdyn.metrics.frechet import (
     frechet_from_moments,
     frechet_of_posterior,
 )
-from repdyn.metrics.segmentation import class_iou, mean_iou
+from repdyn.metrics.segmentation import class_iou, confusion, iou_of_confusion, mean_iou
 from repdyn.metrics.subspaces import class_bases
 from repdyn.metrics.wasserstein import SlicedWasserstein, sliced_wasserstein
 
@@ -17,10 +17,12 @@ __all__ = [
     "SlicedWasserstein",
     "class_bases",
     "class_iou",
+    "confusion",
     "frechet_bias",
     "frechet_distance",
     "frechet_from_moments",
     "frechet_of_posterior",
+    "iou_of_confusion",
     "mean_iou",
     "retained_power",
     "scatter_shares",
