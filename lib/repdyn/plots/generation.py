@@ -57,6 +57,11 @@ def quality(results: Sequence[dict[str, Any]], names: Sequence[str], embedding: 
         for ax in (top, bottom):
             ax.axvline(best, color=COLORS["black"], lw=0.9, ls=(0, (1, 2)))
         sigma_axis(bottom)
+    first = list(results[0]["floor"])[embedding]
+    axes[0, 0].set_ylabel(f"Fréchet distance\n({first})")
+    axes[1, 0].set_ylabel("test accuracy of\na two-layer probe")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9)
+    axes[1, 0].legend(loc="lower left", fontsize=9)
     return fig
 
 
@@ -67,18 +72,14 @@ def _distances(ax: Axes, result: dict[str, Any], embedding: str) -> None:
         ax.errorbar(result["sigmas"], value, error, capsize=2, **style)
     ax.axhline(result["floor"][embedding][0], color=COLORS["black"], lw=1.2, ls=(0, (1, 1)), label="real images")
     ax.set_yscale("log")
-    ax.set_ylabel(f"Fréchet distance\n({embedding})")
-    ax.legend(loc="upper left", fontsize=9)
 
 
 def _accuracies(ax: Axes, result: dict[str, Any]) -> None:
     test = np.asarray(result["accuracy"]["test"])
-    ax.plot(result["sigmas"], test.mean(0), "o-", color=COLORS["blue"], label="posterior estimate, clean input")
+    ax.plot(result["sigmas"], test.mean(0), "o-", color=COLORS["blue"], label="estimate, clean input")
     ax.fill_between(result["sigmas"], test.min(0), test.max(0), color=COLORS["blue"], alpha=0.18, lw=0)
     pixels = np.mean(result["accuracy"]["pixels"])
     ax.axhline(pixels, color=COLORS["black"], lw=1.2, ls=(0, (1, 1)), label="the image itself")
-    ax.set_ylabel("test accuracy of\na two-layer probe")
-    ax.legend(loc="lower left", fontsize=9)
 
 
 def retained(results: Sequence[dict[str, Any]], names: Sequence[str]) -> Figure:
@@ -93,8 +94,9 @@ def retained(results: Sequence[dict[str, Any]], names: Sequence[str]) -> Figure:
         bottom.plot(result["sigmas"], result["within"], "s--", color=COLORS["orange"], label="within classes")
         for ax, what in ((top, "power"), (bottom, "scatter")):
             ax.set_ylim(0, None)
-            ax.set_ylabel(f"share of {what} retained")
-            ax.legend(loc="lower left", fontsize=9)
+            if top is axes[0, 0]:
+                ax.set_ylabel(f"share of {what} retained")
+                ax.legend(loc="lower left", fontsize=9)
         top.set_title(title)
         sigma_axis(bottom)
     return fig
@@ -125,7 +127,7 @@ def sample_numbers(by_number: dict[str, Any], embedding: str) -> Figure:
     )
     ax.set(xscale="log", yscale="log", xlabel="number of images", ylabel=f"Fréchet distance\n({embedding})")
     ax.set_xticks(by_number["numbers"], [f"{number:,}" for number in by_number["numbers"]])
-    ax.minorticks_off()
+    ax.xaxis.minorticks_off()
     ax.legend(loc="lower left", fontsize=9)
     return fig
 
