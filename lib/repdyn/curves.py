@@ -69,7 +69,7 @@ def measure(
     if denoiser is None:
         denoiser = pretrained.load(config.weights, features.default_device())
     if config.untrained:
-        denoiser = _untrained_twin(denoiser, config.seed)
+        denoiser = untrained_twin(denoiser, config.seed)
     train, test = (_subset(config, split) for split in ("train", "test"))
     images = torch.cat([train.images, test.images])
     layers = _layers(config, denoiser)
@@ -139,7 +139,8 @@ def _layers(config: CurveConfig, denoiser: nn.Module) -> list[str]:
     return [*hidden, posterior] if config.posterior else hidden
 
 
-def _untrained_twin(denoiser: nn.Module, seed: int) -> nn.Module:
+def untrained_twin(denoiser: nn.Module, seed: int) -> nn.Module:
+    """The same network with weights drawn from ``seed``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         twin = EDMDenoiser(type(denoiser.model)(denoiser.model.config), denoiser.sigma_data)
@@ -165,7 +166,7 @@ def _activations(
 ) -> dict[str, Tensor]:
     """Features of all images at all noise levels: layer -> (S, N, D)."""
     found: list[dict[str, Tensor]] = []
-    source = f"weights {_digest(denoiser.state_dict().values())}, images {_digest([images])}, "
+    source = f"weights {digest(denoiser.state_dict().values())}, images {digest([images])}, "
     source += f"noisy {config.noisy_input}, draws {config.draws}, seed {config.seed}, layers {layers}"
     for index, sigma in enumerate(tqdm(config.sigmas, desc="features", unit="level", disable=not progress)):
         key = f"sigma {sigma}, {source}"  # what features depend on, and nothing that only the probes do
@@ -184,7 +185,8 @@ def _activations(
     return {name: torch.stack([level.pop(name) for level in found]) for name in layers}
 
 
-def _digest(tensors: Iterable[Tensor]) -> str:
+def digest(tensors: Iterable[Tensor]) -> str:
+    """SHA-256 of the tensors' values, by which a cache knows what it was made from."""
     content = hashlib.sha256()
     for value in tensors:
         content.update(value.cpu().numpy().tobytes())

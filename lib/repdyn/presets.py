@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
-from repdyn import pretrained, training
+from repdyn import pixel_curves, pretrained, training
 from repdyn.curves import CurveConfig, measure
 from repdyn.networks.unet import UNetConfig
+from repdyn.pixel_curves import PixelCurveConfig
 from repdyn.records import Recipe
 from repdyn.training import TrainConfig
 
@@ -49,6 +51,32 @@ PRESETS: dict[str, TrainConfig] = {
     ),
     "cifar10-small": _CIFAR_SMALL,
     "cifar10-small-ddpm": replace(_CIFAR_SMALL, preconditioning="epsilon"),
+    # EDM's for CIFAR-10, but for augmentation: no scaling, quarter turns only, mirroring untold. Several GPUs, days.
+    "cifar10-ddpmpp": TrainConfig(
+        dataset="cifar10",
+        network=UNetConfig(augment_dim=6),
+        images=200_000_000,
+        batch_size=512,
+        warmup_images=10_000_000,
+        flip=True,
+        augment=0.12,
+    ),
+    "ccp59-small": TrainConfig(
+        dataset="ccp4",  # its 804 training images; the 200 for testing are never seen
+        network=UNetConfig(
+            resolution=48,  # rows; an image has 32 columns
+            channels=3,
+            model_channels=16,
+            channel_mult=(1, 2, 4, 4),
+            num_blocks=1,
+            attn_resolutions=(12,),
+            dropout=0.0,
+        ),
+        images=100 * 804,
+        batch_size=32,
+        warmup_images=4_000,
+        flip=True,
+    ),
     "fashion-tiny": TrainConfig(
         dataset="fashion-mnist-mini",
         network=UNetConfig(
@@ -83,9 +111,13 @@ def train(name: str, out: str | os.PathLike = "runs", *, cpu: bool = False) -> P
     """
     config = get(name)
     state_file = Path(out) / name / "state.safetensors"
-    average = None
-    with tqdm(total=config.steps * config.batch_size, unit="img", unit_scale=True, smoothing=0.01) as bar:
+    average, main = None, True
+    total = config.steps * config.batch_size
+    with tqdm(total=total, unit="img", unit_scale=True, smoothing=0.01, delay=0.1) as bar:
         for step in training.train(config, state_file, cpu=cpu):
+            main = step.main
+            if not main:
+                continue
             average = step.loss if average is None else 0.99 * average + 0.01 * step.loss
             bar.set_postfix(loss=f"{average:.4f}", refresh=False)
             bar.update(step.images - bar.n)
@@ -93,7 +125,8 @@ def train(name: str, out: str | os.PathLike = "runs", *, cpu: bool = False) -> P
                 images = f"weights-{step.images}.safetensors"
                 pretrained.export_step(step, config, state_file.with_name(images))
     weights = state_file.with_name("weights.safetensors")
-    pretrained.export(state_file, weights)
+    if main:
+        pretrained.export(state_file, weights)
     return weights
 
 
@@ -117,9 +150,31 @@ def _curve(name: str, **changes: bool) -> Recipe:
     return Recipe(name, measure, replace(_FULL, **changes), replace(_SLICE, **changes))
 
 
+_PIXELS = PixelCurveConfig(
+    weights="ccp59-small", dataset="ccp4", num_labelled=20, num_validation=60, apart=0.3, splits=5, max_epochs=10
+)
+_PIXELS_SLICE = replace(
+    _PIXELS, num_labelled=8, num_validation=10, num_test=40, splits=1, sigmas=(0.14, 3.257), max_epochs=4
+)
+_ENDS_AND_MIDDLE = (0.002, 0.14, 3.257)
+
+
+def _segmentation(name: str, *, full: dict[str, Any], **changes: Any) -> Recipe:
+    return Recipe(name, pixel_curves.measure, replace(_PIXELS, **changes, **full), replace(_PIXELS_SLICE, **changes))
+
+
 RECIPES: dict[str, Recipe] = {
     "fashion-curve-clean": _curve("fashion-curve-clean"),
     "fashion-curve-noisy": _curve("fashion-curve-noisy", noisy_input=True, pixels=False),
+    "ccp59-segmentation-clean": _segmentation(
+        "ccp59-segmentation-clean", full={"window": 7, "examples": 3, "example_sigmas": _ENDS_AND_MIDDLE}
+    ),
+    "ccp59-segmentation-noisy": _segmentation(
+        "ccp59-segmentation-noisy", full={"examples": 3, "example_sigmas": _ENDS_AND_MIDDLE}, noisy_input=True
+    ),
+    "ccp59-segmentation-untrained": _segmentation(
+        "ccp59-segmentation-untrained", full={"sigmas": _ENDS_AND_MIDDLE}, untrained=True
+    ),
 }
 
 

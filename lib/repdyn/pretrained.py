@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import asdict
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from repdyn._hub import ImageEncoder, LatentDenoiser, load_ddpm, load_dit, load_mae
 from repdyn._snapshots import load_edm
+from repdyn.datasets import _files
 from repdyn.denoisers import EDMDenoiser, VPDenoiser
 from repdyn.training import Step, TrainConfig, config_from_dict, make_denoiser, read_state, write_tensors
 
 __all__ = [
+    "OFFICIAL",
+    "Checkpoint",
     "ImageEncoder",
     "LatentDenoiser",
     "available",
@@ -27,6 +32,7 @@ __all__ = [
     "load_dit",
     "load_edm",
     "load_mae",
+    "provenance",
 ]
 
 _SHIPPED = files("repdyn") / "assets/weights"
@@ -39,18 +45,70 @@ def available() -> list[str]:
     )
 
 
-def load(name_or_path: str | os.PathLike, device: torch.device | str = "cpu") -> EDMDenoiser | VPDenoiser:
-    """Load a denoiser by its name, one of :func:`available`, or from a file written by :func:`export`.
+class Checkpoint(NamedTuple):
+    """Where weights come from: a URL, a model of the hub or a file; the set they were trained on, and images seen."""
 
-    The weights are float32 on ``device``, the denoiser in evaluation mode. Raises ``ValueError`` for an unknown name
-    and for a file that is damaged or lacks its configuration.
+    source: str
+    dataset: str
+    images: int | None
+
+
+_EDM = "https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/"
+
+#: Checkpoints of others that :func:`load` fetches by name. NVIDIA's weights are licensed for non-commercial use.
+OFFICIAL: dict[str, Checkpoint] = {
+    name: Checkpoint(f"{_EDM}{name}.pkl", "cifar10", 200_000_000)
+    for name in (f"edm-cifar10-32x32-{kind}" for kind in ("uncond-vp", "uncond-ve", "cond-vp", "cond-ve"))
+} | {"ddpm-cifar10-32": Checkpoint("google/ddpm-cifar10-32", "cifar10", None)}
+
+
+def load(name_or_path: str | os.PathLike, device: torch.device | str = "cpu") -> EDMDenoiser | VPDenoiser:
+    """Load a denoiser by name, or from a file.
+
+    Names are those of :func:`available` and of :data:`OFFICIAL`, which are downloaded at first. A file is one written
+    by :func:`export`, or an EDM snapshot (``.pkl``), which is read by :func:`load_edm`. The weights are float32 on
+    ``device``, the denoiser in evaluation mode.
+
+    Raises ``ValueError`` for an unknown name and for a file that is damaged or lacks its configuration, and
+    ``ConnectionError`` when a download fails.
     """
     if Path(name_or_path).is_file():
-        return _read(Path(name_or_path)).to(device)
-    if name_or_path not in available():
-        raise ValueError(f"{name_or_path!r} is neither a file nor shipped: shipped are {', '.join(available())}")
-    with as_file(_SHIPPED / f"{name_or_path}.safetensors") as path:
+        return load_edm(name_or_path, device) if Path(name_or_path).suffix == ".pkl" else _read(name_or_path).to(device)
+    if name_or_path in OFFICIAL:
+        source = OFFICIAL[name_or_path].source
+        return load_edm(_download(source), device) if source.startswith("https:") else load_ddpm(source, device)
+    with _shipped(name_or_path) as path:
         return _read(path).to(device)
+
+
+def provenance(name_or_path: str | os.PathLike) -> Checkpoint:
+    """Where weights that :func:`load` takes come from; raises ``ValueError`` for unknown ones and EDM snapshots."""
+    if name_or_path in OFFICIAL:
+        return OFFICIAL[name_or_path]
+    with contextlib.nullcontext(name_or_path) if Path(name_or_path).is_file() else _shipped(name_or_path) as path:
+        if Path(path).suffix == ".pkl":
+            raise ValueError(f"{path} does not say which images it was trained on")
+        _, metadata = read_state(path)
+        config = _config(path, metadata)
+        return Checkpoint(str(name_or_path), config.dataset, int(metadata["images"]))
+
+
+def _shipped(name: str | os.PathLike) -> contextlib.AbstractContextManager[Path]:
+    if name not in available():
+        names = ", ".join(available())
+        raise ValueError(f"{name!r} is neither a file nor shipped: shipped are {names}; known {', '.join(OFFICIAL)}")
+    return as_file(_SHIPPED / f"{name}.safetensors")
+
+
+def _download(url: str) -> Path:
+    """A snapshot in the cache. Its publisher states no hash; a damaged one is refused when it is read."""
+    folder = _files.cache() / "weights"
+    try:
+        return _files.fetch(url, folder)
+    except OSError as error:
+        raise ConnectionError(
+            f"{url} could not be downloaded ({error}). Put it by hand into {folder}, or pass its path."
+        ) from None
 
 
 def export(state_file: str | os.PathLike, path: str | os.PathLike) -> None:
@@ -73,13 +131,17 @@ def _write(weights: dict[str, Tensor], config: TrainConfig, images: int, path: s
     write_tensors(path, {name: value.half() for name, value in weights.items()}, metadata)
 
 
-def _read(path: Path) -> EDMDenoiser | VPDenoiser:
+def _read(path: str | os.PathLike) -> EDMDenoiser | VPDenoiser:
     tensors, metadata = read_state(path)
-    if "config" not in metadata:
-        raise ValueError(f"{path} holds no configuration: it was not written by repdyn.pretrained.export")
-    denoiser = make_denoiser(config_from_dict(json.loads(metadata["config"])))
+    denoiser = make_denoiser(_config(path, metadata))
     try:
         denoiser.load_state_dict({k: v.float() for k, v in tensors.items()})
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit the network its configuration describes: {error}") from error
     return denoiser.eval().requires_grad_(False)
+
+
+def _config(path: str | os.PathLike, metadata: dict[str, str]) -> TrainConfig:
+    if "config" not in metadata:
+        raise ValueError(f"{path} holds no configuration: it was not written by repdyn.pretrained.export")
+    return config_from_dict(json.loads(metadata["config"]))

@@ -9,7 +9,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Recipe", "disagreements", "make", "provenance", "read", "read_any", "verify", "write"]
+__all__ = ["Recipe", "disagreements", "make", "obtain", "provenance", "read", "read_any", "verify", "write"]
 
 _SHIPPED = files("repdyn") / "assets/records"
 _LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "accelerate")
@@ -37,15 +37,31 @@ class Recipe:
 
 def make(recipe: Recipe, *, cache: str | os.PathLike | None = None, progress: bool = True) -> dict[str, Any]:
     """Run a recipe in full and on its slice; return the record, ready for :func:`write`."""
+    record = _run(recipe, cache, progress)
+    record["slice"] = {"config": _plain(recipe.slice_config), "metrics": recipe.measure(recipe.slice_config)}
+    return record
+
+
+def obtain(recipe: Recipe, *, rerun: bool = False, **changes: Any) -> dict[str, Any]:
+    """The record of ``recipe`` as :func:`read` finds it, or, with ``rerun``, measured here and now in full.
+
+    ``changes`` are fields of its configuration that a rerun replaces, such as the weights; a field that it does not
+    have raises ``TypeError``. A rerun has no slice and is not written.
+    """
+    if not rerun:
+        return read(recipe)
+    return _run(replace(recipe, config=replace(recipe.config, **changes)), None, progress=False)
+
+
+def _run(recipe: Recipe, cache: str | os.PathLike | None, progress: bool) -> dict[str, Any]:
     started = time.monotonic()
     metrics = recipe.measure(recipe.config, cache=cache, progress=progress)
-    seconds = time.monotonic() - started
+    seconds = round(time.monotonic() - started, 1)
     return {
         "name": recipe.name,
         "config": _plain(recipe.config),
         "metrics": metrics,
-        "slice": {"config": _plain(recipe.slice_config), "metrics": recipe.measure(recipe.slice_config)},
-        "provenance": {**provenance(), "command": f"repdyn record {recipe.name}", "seconds": round(seconds, 1)},
+        "provenance": {**provenance(), "command": f"repdyn record {recipe.name}", "seconds": seconds},
     }
 
 

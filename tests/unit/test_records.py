@@ -65,6 +65,17 @@ def test_the_full_measurement_gets_the_cache_and_the_slice_does_not(tmp_path: Pa
     assert calls == [(RECIPE.config, {"cache": tmp_path, "progress": False}), (RECIPE.slice_config, {})]
 
 
+def test_obtain_reads_the_record_or_measures_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "_SHIPPED", folder)
+    edit(folder, metrics={"sum": 17.0})
+    assert records.obtain(RECIPE, weight=2.0)["metrics"] == {"sum": 17.0}
+    anew = records.obtain(RECIPE, rerun=True, weight=2.0)
+    assert anew["metrics"]["sum"] == 12.0 and anew["config"]["weight"] == 2.0 and "date" in anew["provenance"]
+    assert records.read(RECIPE)["metrics"] == {"sum": 17.0}
+    with pytest.raises(TypeError, match="colour"):
+        records.obtain(RECIPE, rerun=True, colour="red")
+
+
 def test_commit_is_unknown_outside_a_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert records.provenance()["commit"] == "unknown (not a checkout)"

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from repdyn import features, pretrained
+from repdyn.datasets._resume import Resuming
 from repdyn.denoisers import EDMDenoiser
 from repdyn.networks import UNet, UNetConfig
 
@@ -118,6 +119,40 @@ def test_the_loaded_denoiser_is_the_one_that_was_written(write: Callable, varian
     assert loaded.model.config == unet.config
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
     assert features.extract(loaded, x, 0.5, ["enc/4x4_block0"], bf16=False)["enc/4x4_block0"].shape == (3, 16)
+
+
+def test_load_takes_the_path_of_a_snapshot(write: Callable) -> None:
+    unet = network()
+    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    path = write(precond(unet))
+    assert torch.equal(pretrained.load(path)(x, 0.3), pretrained.load_edm(path)(x, 0.3))
+    with pytest.raises(ValueError, match="does not say which images it was trained on"):
+        pretrained.provenance(path)
+
+
+def test_load_fetches_an_official_snapshot_by_name_and_keeps_it(
+    write: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = "edm-cifar10-32x32-uncond-vp"
+    content, asked = write(precond(network())).read_bytes(), []
+
+    def receive(self: Resuming, url: str, output_file: str, *_: object) -> None:
+        asked.append(url)
+        Path(output_file).write_bytes(content)
+
+    monkeypatch.setattr(Resuming, "__call__", receive)
+    monkeypatch.setattr("pooch.os_cache", lambda folder: tmp_path / folder)
+    first, again = pretrained.load(name), pretrained.load(name)
+    assert asked == [f"https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/{name}.pkl"]
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters()))
+    assert pretrained.provenance(name) == (asked[0], "cifar10", 200_000_000)
+
+
+def test_without_network_an_official_name_says_where_the_file_belongs(elsewhere: Path) -> None:
+    with pytest.raises(
+        ConnectionError, match=f"Put it by hand into {elsewhere}/cache/repdyn/weights, or pass its path"
+    ):
+        pretrained.load("edm-cifar10-32x32-cond-ve")
 
 
 def test_half_precision_and_numpy_arguments_are_read(write: Callable) -> None:

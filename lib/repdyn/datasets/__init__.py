@@ -53,10 +53,11 @@ def load(
     """Load the ``split`` ('train' or 'test'; camvid12 has 'val' too) of the image set ``name``, one of :data:`NAMES`.
 
     ``digits`` (8x8) and ``fashion-mnist-mini`` (28x28, 10,000 / 2,000) come with the packages; the others are looked
-    for in ``path``, ``$REPDYN_DATA``, the cache, and downloaded last. A download that fails is tried once more from its
-    start, and verified. :func:`describe` says which variant and split a set is: flowers17, dtd10 and ccp59 have a
-    split of ours, drawn with seed 0. Images of packed sets come class by class. ``image-folder`` reads
-    ``path/split/class/*.png`` or ``*.jpg`` as RGB, cropped and resized to ``size`` by ``size`` pixels if that is given.
+    for in ``path``, ``$REPDYN_DATA``, the cache, and downloaded last. A download that breaks off goes on where it
+    stopped, at once or at the next call, and is verified. :func:`describe` says which variant and split a set is:
+    flowers17, dtd10 and ccp59 have a split of ours, drawn with seed 0. Images of packed sets come class by class.
+    ``image-folder`` reads ``path/split/class/*.png`` or ``*.jpg`` as RGB, cropped and resized to ``size`` by ``size``
+    pixels if that is given.
 
     Raises ``ValueError`` for an unknown name or split and for a file whose content is not what it should be, and
     ``ConnectionError``, which says where to put the file by hand, when it must be downloaded and cannot be.

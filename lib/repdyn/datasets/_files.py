@@ -11,12 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from repdyn.datasets._resume import Resuming
+
 with warnings.catch_warnings():
     # Its import of tqdm warns in a notebook without ipywidgets, where nothing is amiss.
     warnings.simplefilter("ignore")
     import pooch
 
-ATTEMPTS = 2  # downloads; pooch cannot resume, so each starts anew and is verified at its end
+ATTEMPTS = 2  # downloads: the second goes on where the first broke off, or starts anew if its hash was wrong
 
 
 class Archive(NamedTuple):
@@ -60,16 +62,20 @@ def download(archive: Archive) -> Path:
         raise ConnectionError(f"{archive.filename} is not on this computer, nor to be had from the web. {by_hand}")
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return Path(
-                pooch.retrieve(
-                    archive.url + archive.filename, archive.known_hash, archive.filename, folder, progressbar=True
-                )
-            )
+            return fetch(archive.url + archive.filename, folder, archive.known_hash)
         except (OSError, ValueError) as error:
             if attempt == ATTEMPTS:
                 raise ConnectionError(
                     f"{archive.filename} could not be downloaded from {archive.url} ({error}). {by_hand}"
                 ) from None  # the cause is in the message; its chain is pages of connection internals
+
+
+def fetch(url: str, folder: Path, known_hash: str | None = None) -> Path:
+    """The file behind ``url``, in ``folder``; ``OSError`` or, for another hash than the known one, ``ValueError``."""
+    filename = url.rpartition("/")[2]
+    folder.mkdir(parents=True, exist_ok=True)
+    downloader = Resuming(folder / f"{filename}.part")
+    return Path(pooch.retrieve(url, known_hash, filename, folder, downloader=downloader))
 
 
 def read_verified(archive: Archive, place: Path) -> bytes:
