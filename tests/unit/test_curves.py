@@ -167,13 +167,13 @@ def test_noise_levels_in_portions_give_the_same(monkeypatch: pytest.MonkeyPatch)
     activations[:, :, 0] += 2 * labels
     splits = [datasets.stratified_split(labels[:40], 10, seed) for seed in range(2)]
     sizes: list[int] = []
-    original = curves.fit_many
+    original = curves.fit_path
 
-    def counted(features: torch.Tensor, *args: object, **options: object) -> list[LinearProbe]:
+    def counted(features: torch.Tensor, *args: object, **options: object) -> list[list[LinearProbe]]:
         sizes.append(len(features))
         return original(features, *args, **options)
 
-    monkeypatch.setattr(curves, "fit_many", counted)
+    monkeypatch.setattr(curves, "fit_path", counted)
     validation, correct = accuracy_curves(activations, labels[:40], labels[40:], splits, 1e-2)
     assert sizes == [5, 5]
     assert validation.shape == (2, 5) and correct.shape == (2, 5, 20) and correct.dtype == bool

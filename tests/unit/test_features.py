@@ -195,7 +195,7 @@ def test_mode_and_hooks_are_as_before_even_after_an_error(denoiser: EDMDenoiser,
     [
         ({"layers": ["enc/99x99_conv"]}, r"unknown layer \['enc/99x99_conv'\]: choose from enc/8x8_conv, .*posterior"),
         ({"layers": []}, "unknown layer"),
-        ({"pool": "max"}, "pool must be 'mean' or 'none', got 'max'"),
+        ({"pool": "max"}, "pool must be 'mean', 'none' or 'maps', got 'max'"),
         ({"images": torch.zeros(8, 8, 8)}, r"images must have shape \(N, C, H, W\)"),
         ({"images": torch.zeros(8, 8, dtype=torch.uint8)}, r"images must have shape \(N, C, H, W\)"),
         ({"images": torch.zeros(0, 1, 8, 8)}, r"images must have shape \(N, C, H, W\) with N > 0"),
