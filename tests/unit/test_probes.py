@@ -12,8 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from repdyn.datasets import load
 from repdyn._logistic import CrossEntropy
+from repdyn.datasets import load
 from repdyn.probes import LinearProbe, fit_many, fit_path, peak_height
 
 
