@@ -15,6 +15,7 @@ _SUBMODULES = (
     "datasets",
     "denoisers",
     "embeddings",
+    "ensemble_probe",
     "features",
     "image_classifier",
     "knn_probe",

@@ -1,4 +1,4 @@
-"""Distances between sets of samples or features, retained detail, segmentation scores, subspaces behind a CSNR."""
+"""Distances between sets of samples or features, retained detail, segmentation scores, copies, class subspaces."""
 
 from repdyn.metrics.detail import retained_power, scatter_shares
 from repdyn.metrics.frechet import (
@@ -8,12 +8,14 @@ from repdyn.metrics.frechet import (
     frechet_from_moments,
     frechet_of_posterior,
 )
+from repdyn.metrics.memorisation import Memorisation, memorised
 from repdyn.metrics.segmentation import class_iou, confusion, iou_of_confusion, mean_iou
 from repdyn.metrics.subspaces import class_bases
 from repdyn.metrics.wasserstein import SlicedWasserstein, sliced_wasserstein
 
 __all__ = [
     "FrechetDistance",
+    "Memorisation",
     "SlicedWasserstein",
     "class_bases",
     "class_iou",
@@ -24,6 +26,7 @@ __all__ = [
     "frechet_of_posterior",
     "iou_of_confusion",
     "mean_iou",
+    "memorised",
     "retained_power",
     "scatter_shares",
     "sliced_wasserstein",
