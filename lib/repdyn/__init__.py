@@ -11,6 +11,7 @@ __version__ = _version("repdyn")
 
 _SUBMODULES = (
     "csnr",
+    "csnr_curves",
     "curves",
     "datasets",
     "denoisers",
@@ -28,6 +29,7 @@ _SUBMODULES = (
     "pretrained",
     "probes",
     "records",
+    "resampling",
     "sampling",
     "training",
 )

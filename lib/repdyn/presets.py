@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from repdyn import pretrained, training
+from repdyn import csnr_curves, pretrained, training
+from repdyn.csnr_curves import CSNRConfig
 from repdyn.curves import CurveConfig, measure
 from repdyn.networks.unet import UNetConfig
 from repdyn.records import Recipe
@@ -117,9 +118,33 @@ def _curve(name: str, **changes: bool) -> Recipe:
     return Recipe(name, measure, replace(_FULL, **changes), replace(_SLICE, **changes))
 
 
+# Bases from all training images; probes are fitted to a quarter of them, to save time.
+_CSNR = CSNRConfig(dataset="fashion-mnist", validation=0.75)
+# No resampling, and no choice that could turn on one image.
+_CSNR_SLICE = replace(
+    _CSNR,
+    dataset="fashion-mnist-mini",
+    num_train=600,
+    num_test=300,
+    sigmas=_SLICE.sigmas,
+    layers=_SLICE.layers,
+    ranks=(1, 5),
+    resamples=0,
+    l2=1e-2,
+)
+
+
+def _csnr(name: str, **changes: str | bool) -> Recipe:
+    """A record of CSNR curves; ``changes`` may name other weights and the data set they are measured on."""
+    slice_changes = {key: value for key, value in changes.items() if key == "noisy_input"}
+    return Recipe(name, csnr_curves.measure, replace(_CSNR, **changes), replace(_CSNR_SLICE, **slice_changes))
+
+
 RECIPES: dict[str, Recipe] = {
     "fashion-curve-clean": _curve("fashion-curve-clean"),
     "fashion-curve-noisy": _curve("fashion-curve-noisy", noisy_input=True, pixels=False),
+    "fashion-csnr-clean": _csnr("fashion-csnr-clean"),
+    "fashion-csnr-noisy": _csnr("fashion-csnr-noisy", noisy_input=True),
 }
 
 

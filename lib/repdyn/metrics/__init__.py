@@ -2,10 +2,11 @@
 
 from repdyn.metrics.frechet import FrechetDistance, frechet_distance, frechet_from_moments
 from repdyn.metrics.segmentation import class_iou, mean_iou
-from repdyn.metrics.subspaces import class_bases
+from repdyn.metrics.subspaces import ClassMoments, class_bases, projected_csnr
 from repdyn.metrics.wasserstein import SlicedWasserstein, sliced_wasserstein
 
 __all__ = [
+    "ClassMoments",
     "FrechetDistance",
     "SlicedWasserstein",
     "class_bases",
@@ -13,5 +14,6 @@ __all__ = [
     "frechet_distance",
     "frechet_from_moments",
     "mean_iou",
+    "projected_csnr",
     "sliced_wasserstein",
 ]
