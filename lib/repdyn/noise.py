@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["PAPER_SIGMAS", "ddpm_alpha_bar", "ddpm_sigma", "ddpm_timestep", "edm_sigmas"]
+__all__ = ["PAPER_SIGMAS", "VP_TIMES", "ddpm_alpha_bar", "ddpm_sigma", "ddpm_timestep", "edm_sigmas", "vp_sigma"]
 
 #: The ten noise levels at which Li et al. (2025) read features (appendix A.3).
 PAPER_SIGMAS: tuple[float, ...] = (0.002, 0.008, 0.023, 0.060, 0.140, 0.296, 0.585, 1.088, 1.923, 3.257)
+
+#: The range of the continuous time of :func:`vp_sigma`, as 1000 even steps.
+VP_TIMES: np.ndarray = np.linspace(1e-5, 1, 1000)
 
 
 def edm_sigmas(num: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> np.ndarray:
@@ -60,3 +63,15 @@ def ddpm_timestep(sigma: float | np.ndarray, alpha_bar: np.ndarray) -> int | np.
     grid = np.log(ddpm_sigma(np.arange(len(alpha_bar)), alpha_bar))
     nearest = np.abs(np.log(sigma)[..., None] - grid).argmin(-1)
     return int(nearest) if nearest.ndim == 0 else nearest
+
+
+def vp_sigma(time: float | np.ndarray, beta_d: float = 19.9, beta_min: float = 0.1) -> float | np.ndarray:
+    """Noise level at a time in (0, 1] of DDPM's schedule made continuous, sqrt(exp(beta_d t^2 / 2 + beta_min t) - 1).
+
+    Source: Song et al. (2021); Karras et al. (2022), table 1.
+    """
+    time = np.asarray(time, dtype=float)
+    if not ((time > 0) & (time <= 1)).all():
+        raise ValueError("time must lie in (0, 1]")
+    sigma = np.sqrt(np.expm1(0.5 * beta_d * time**2 + beta_min * time))
+    return float(sigma) if sigma.ndim == 0 else sigma

@@ -50,6 +50,16 @@ PRESETS: dict[str, TrainConfig] = {
     ),
     "cifar10-small": _CIFAR_SMALL,
     "cifar10-small-ddpm": replace(_CIFAR_SMALL, preconditioning="epsilon"),
+    # EDM's for CIFAR-10, but for augmentation: no scaling, quarter turns only, mirroring untold. Several GPUs, days.
+    "cifar10-ddpmpp": TrainConfig(
+        dataset="cifar10",
+        network=UNetConfig(augment_dim=6),
+        images=200_000_000,
+        batch_size=512,
+        warmup_images=10_000_000,
+        flip=True,
+        augment=0.12,
+    ),
     "fashion-tiny": TrainConfig(
         dataset="fashion-mnist-mini",
         network=UNetConfig(
@@ -84,9 +94,13 @@ def train(name: str, out: str | os.PathLike = "runs", *, cpu: bool = False) -> P
     """
     config = get(name)
     state_file = Path(out) / name / "state.safetensors"
-    average = None
-    with tqdm(total=config.steps * config.batch_size, unit="img", unit_scale=True, smoothing=0.01) as bar:
+    average, main = None, True
+    total = config.steps * config.batch_size
+    with tqdm(total=total, unit="img", unit_scale=True, smoothing=0.01, delay=0.1) as bar:
         for step in training.train(config, state_file, cpu=cpu):
+            main = step.main
+            if not main:
+                continue
             average = step.loss if average is None else 0.99 * average + 0.01 * step.loss
             bar.set_postfix(loss=f"{average:.4f}", refresh=False)
             bar.update(step.images - bar.n)
@@ -94,7 +108,8 @@ def train(name: str, out: str | os.PathLike = "runs", *, cpu: bool = False) -> P
                 images = f"weights-{step.images}.safetensors"
                 pretrained.export_step(step, config, state_file.with_name(images))
     weights = state_file.with_name("weights.safetensors")
-    pretrained.export(state_file, weights)
+    if main:
+        pretrained.export(state_file, weights)
     return weights
 
 

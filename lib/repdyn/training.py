@@ -1,31 +1,30 @@
 """Training of a denoiser: a generator that yields after every step, with EMA, checkpoints and exact resume.
 
 All randomness of step ``i`` is drawn from the seed and ``i`` alone, so a resumed run needs no generator state, and a
-run on several processes draws what one process would.
+run on several processes draws what one process would. Only dropout differs from process to process.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from repdyn import datasets
+from repdyn import _augment, _batches, datasets
 from repdyn.denoisers import EDMDenoiser, VPDenoiser, dae_loss
 from repdyn.networks.unet import UNet, UNetConfig
-from repdyn.noise import ddpm_alpha_bar, ddpm_sigma
+from repdyn.noise import VP_TIMES, vp_sigma
 
 __all__ = ["Step", "TrainConfig", "config_from_dict", "make_denoiser", "read_state", "train", "write_tensors"]
 
@@ -34,10 +33,13 @@ __all__ = ["Step", "TrainConfig", "config_from_dict", "make_denoiser", "read_sta
 class TrainConfig:
     """Everything that determines a training. Lengths are counted in images, so budgets compare across batch sizes.
 
-    ``preconditioning`` is 'edm', with noise levels log sigma ~ N(``p_mean``, ``p_std``^2), or 'epsilon': a DDPM, with
-    time steps drawn evenly and the error of the predicted noise as the loss. ``flip`` mirrors every other image. A
-    network with ``num_classes`` is told each image's class. The learning rate rises linearly over ``warmup_images``;
-    the exponential moving average of the weights has a half-life of ``ema_halflife_images``, or of ``ema_rampup`` times
+    ``batch_size`` is that of all processes together. ``preconditioning`` is 'edm', with noise levels
+    log sigma ~ N(``p_mean``, ``p_std``^2); 'epsilon': a DDPM, with time steps drawn evenly and the error of the
+    predicted noise as the loss; or 'vp', the same in continuous time (Karras et al., 2022, table 1). ``flip`` mirrors
+    every other image. ``augment`` is the probability of each transform of a non-leaking augmentation: mirroring,
+    quarter turns, translation, of which the network is told (``network.augment_dim`` must be 6). A network with
+    ``num_classes`` is told each image's class. The learning rate rises linearly over ``warmup_images``; the
+    exponential moving average of the weights has a half-life of ``ema_halflife_images``, or of ``ema_rampup`` times
     the images seen, whichever is shorter. Defaults follow Karras et al. (2022) where the scale allows.
     """
 
@@ -50,6 +52,7 @@ class TrainConfig:
     ema_halflife_images: int = 500_000
     ema_rampup: float = 0.05
     flip: bool = False
+    augment: float = 0.0
     preconditioning: str = "edm"
     p_mean: float = -1.2
     p_std: float = 1.2
@@ -65,8 +68,14 @@ class TrainConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.precision not in ("bf16", "no"):
             raise ValueError(f"precision must be 'bf16' or 'no', got {self.precision!r}")
-        if self.preconditioning not in ("edm", "epsilon"):
-            raise ValueError(f"preconditioning must be 'edm' or 'epsilon', got {self.preconditioning!r}")
+        if self.preconditioning not in ("edm", "epsilon", "vp"):
+            raise ValueError(f"preconditioning must be 'edm', 'epsilon' or 'vp', got {self.preconditioning!r}")
+        if not 0 <= self.augment <= 1:
+            raise ValueError(f"augment must be a probability, got {self.augment}")
+        if self.augment and self.network.augment_dim != _augment.NUM_LABELS:
+            raise ValueError(
+                f"network.augment_dim must be {_augment.NUM_LABELS} for augment > 0, got {self.network.augment_dim}"
+            )
 
     @property
     def steps(self) -> int:
@@ -76,7 +85,10 @@ class TrainConfig:
 
 @dataclass
 class Step:
-    """State of a training after ``step`` optimiser steps; ``denoiser`` and ``ema`` are live, not copies."""
+    """State of a training after ``step`` optimiser steps; ``denoiser`` and ``ema`` are live, not copies.
+
+    ``loss`` is that of the whole batch. Of several processes, one is ``main``: the one that may write files.
+    """
 
     step: int
     images: int
@@ -84,6 +96,7 @@ class Step:
     images_per_second: float
     denoiser: EDMDenoiser | VPDenoiser
     ema: EDMDenoiser | VPDenoiser
+    main: bool = True
 
 
 def make_denoiser(config: TrainConfig) -> EDMDenoiser | VPDenoiser:
@@ -91,7 +104,9 @@ def make_denoiser(config: TrainConfig) -> EDMDenoiser | VPDenoiser:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = UNet(config.network)
-    return VPDenoiser(network) if config.preconditioning == "epsilon" else EDMDenoiser(network, config.sigma_data)
+    if config.preconditioning == "edm":
+        return EDMDenoiser(network, config.sigma_data)
+    return VPDenoiser(network, None if config.preconditioning == "epsilon" else 1 / (1 + vp_sigma(VP_TIMES) ** 2))
 
 
 def config_from_dict(values: dict) -> TrainConfig:
@@ -115,12 +130,18 @@ def train(
 
     With ``state_file``, the state is written there at least every ``save_every_s`` seconds and at the end, by rename,
     and a run that finds the file goes on from it: on a CPU to bit-identical weights. ``cpu`` keeps a training off the
-    GPU.
+    GPU. Started in several processes, by ``accelerate launch`` or ``torchrun``, each takes its share of every batch;
+    without dropout they get the weights of one process, to rounding.
 
-    Raises ``ValueError`` when ``state_file`` belongs to another configuration or is damaged, and
-    ``FloatingPointError`` when the loss is not finite.
+    Raises ``ValueError`` when ``state_file`` belongs to another configuration or is damaged, when the data does not fit
+    the network, and when there are more processes than images in a batch; ``FloatingPointError`` when the loss is not
+    finite.
     """
     accelerator = Accelerator(cpu=cpu, mixed_precision="no")  # accelerate knows one precision a process, we do not
+    if config.batch_size < accelerator.num_processes:
+        raise ValueError(f"batch_size must be at least the {accelerator.num_processes} processes: start fewer")
+    data = datasets.load(config.dataset, "train")
+    _batches.check(config, data)
     denoiser, ema = make_denoiser(config), make_denoiser(config).requires_grad_(False).eval()
     optimizer = torch.optim.Adam(denoiser.parameters(), lr=config.learning_rate)
     step = 0
@@ -128,18 +149,17 @@ def train(
         step = _restore(state_file, config, denoiser, ema, optimizer)
     ema.to(accelerator.device)
     model, optimizer = accelerator.prepare(denoiser, optimizer)
-    data = datasets.load(config.dataset, "train")
-    started, saved, first = time.monotonic(), time.monotonic(), step
+    main, started, saved, first = accelerator.is_main_process, time.monotonic(), time.monotonic(), step
     while step < config.steps:
         loss = _optimise(step, config, accelerator, model, optimizer, data)
         step += 1
-        _update_ema(ema, accelerator.unwrap_model(model), config, step)
+        _update_ema(ema, denoiser, config, step)
         due = step == config.steps or time.monotonic() - saved > save_every_s
-        if state_file is not None and due and accelerator.is_main_process:
-            _save(state_file, config, step, accelerator.unwrap_model(model), ema, optimizer)
+        if state_file is not None and due and main:
+            _save(state_file, config, step, denoiser, ema, optimizer)
             saved = time.monotonic()
         rate = (step - first) * config.batch_size / (time.monotonic() - started)
-        yield Step(step, step * config.batch_size, loss, rate, accelerator.unwrap_model(model), ema)
+        yield Step(step, step * config.batch_size, loss, rate, denoiser, ema, main)
 
 
 def _optimise(
@@ -150,73 +170,33 @@ def _optimise(
     optimizer: torch.optim.Optimizer,
     data: datasets.ImageSet,
 ) -> float:
-    batch = _draw_batch(step, config, data)
     # Each process takes its share of the batch that a single process would have drawn.
-    share = slice(accelerator.process_index, None, accelerator.num_processes)
-    x0, sigma, noise, *labels = (t[share].to(accelerator.device) for t in batch)
-    conditioned = functools.partial(model, class_labels=labels[0]) if labels else model
+    device, processes = accelerator.device, accelerator.num_processes
+    whole = _batches.draw(step, config, data)
+    x0, sigma, noise, conditions = _batches.share(whole, accelerator.process_index, processes, device)
     model.train()
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * min(1.0, (step + 1) * config.batch_size / max(config.warmup_images, 1))
-    device = accelerator.device
     with (
         torch.random.fork_rng([device] if device.type == "cuda" else []),
         torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"),
     ):
-        torch.manual_seed(_seed(config.seed, 2, step, accelerator.process_index))  # for dropout
+        torch.manual_seed(_batches.dropout_seed(config, step, accelerator.process_index))
         weight = accelerator.unwrap_model(model).loss_weight(sigma)
-        loss = (weight * dae_loss(conditioned, x0, sigma, noise)).mean() / x0[0].numel()
-    if not torch.isfinite(loss):
+        loss = (weight * dae_loss(functools.partial(model, **conditions), x0, sigma, noise)).mean() / x0[0].numel()
+        # The processes' gradients are averaged, and shares may differ by one image: each counts by its size.
+        loss = loss * (len(x0) * processes / config.batch_size)
+    total = accelerator.reduce(loss.detach(), "mean").item()
+    if not math.isfinite(total):  # in all processes at once, so that none waits for another in vain
         raise FloatingPointError(
-            f"the loss is {loss.item()} at step {step}: lower learning_rate, or use precision='no'; "
+            f"the loss is {total} at step {step}: lower learning_rate, or use precision='no'; "
             "the last saved state is intact"
         )
     accelerator.backward(loss)
     accelerator.clip_grad_norm_(model.parameters(), config.grad_clip)
     optimizer.step()
     optimizer.zero_grad()
-    return loss.item()
-
-
-def _draw_batch(step: int, config: TrainConfig, data: datasets.ImageSet) -> tuple[Tensor, ...]:
-    """Clean images (B, C, H, W) in [-1, 1], noise levels (B,) and standard normal noise for one step.
-
-    With label conditioning, one-hot labels (B, classes) too.
-    """
-    indices = _batch_indices(step, config, len(data.images))
-    batch = datasets.to_unit_range(data.images[indices])
-    generator = _generator(config.seed, 1, step)
-    if config.preconditioning == "epsilon":
-        levels = torch.as_tensor(ddpm_sigma(np.arange(1000), ddpm_alpha_bar()), dtype=torch.float32)
-        sigma = levels[torch.randint(len(levels), (len(batch),), generator=generator)]
-    else:
-        sigma = (torch.randn(len(batch), generator=generator) * config.p_std + config.p_mean).exp()
-    noise = torch.randn(batch.shape, generator=generator)
-    if config.flip:
-        mirrored = torch.rand(len(batch), generator=generator) < 0.5
-        batch = torch.where(mirrored[:, None, None, None], batch.flip(-1), batch)
-    if not config.network.num_classes:
-        return batch, sigma, noise
-    return batch, sigma, noise, F.one_hot(data.labels[indices].long(), config.network.num_classes).float()
-
-
-def _batch_indices(step: int, config: TrainConfig, num_images: int) -> Tensor:
-    """Positions in an endless stream of epochs, each a fresh permutation."""
-    stream = torch.arange(step * config.batch_size, (step + 1) * config.batch_size)
-    epochs, places = stream // num_images, stream % num_images
-    indices = torch.empty_like(stream)
-    for epoch in epochs.unique().tolist():
-        order = torch.randperm(num_images, generator=_generator(config.seed, 0, epoch))
-        indices[epochs == epoch] = order[places[epochs == epoch]]
-    return indices
-
-
-def _generator(*key: int) -> torch.Generator:
-    return torch.Generator().manual_seed(_seed(*key))
-
-
-def _seed(*key: int) -> int:
-    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return total
 
 
 @torch.no_grad()

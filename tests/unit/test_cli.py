@@ -12,10 +12,10 @@ import torch
 from click.testing import CliRunner, Result
 
 import repdyn
-from repdyn import cli, presets, pretrained, records
+from repdyn import cli, datasets, presets, pretrained, records
 from repdyn.networks import UNet
 from repdyn.records import Recipe
-from repdyn.training import TrainConfig, read_state
+from repdyn.training import TrainConfig, read_state, train
 
 
 def call(*arguments: object) -> Result:
@@ -118,10 +118,36 @@ def test_the_shipped_records_agree_with_the_shipped_weights() -> None:
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_presets_describe_networks_that_fit_their_images(name: str) -> None:
     config = presets.get(name)
-    assert config.dataset in ("fashion-mnist", "fashion-mnist-mini") and config.images >= 20_000
-    with torch.no_grad():
-        x = torch.zeros(1, 1, 28, 28)
+    channels, side = {"fashion": (1, 28), "cifar10": (3, 32)}[config.dataset.split("-")[0]]
+    assert config.dataset in datasets.NAMES and config.images >= 20_000
+    assert (config.network.channels, config.network.resolution) == (channels, side)
+    with torch.device("meta"), torch.no_grad():  # shapes alone: one of the networks is large
+        x = torch.zeros(1, channels, side, side)
         assert UNet(config.network)(x, torch.zeros(1)).shape == x.shape
+
+
+def test_weights_are_kept_along_the_way(tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = replace(tiny, images=40 * 16)
+    monkeypatch.setitem(presets.PRESETS, "fashion-tiny", config)
+    averages = {
+        step.images: {k: v.clone() for k, v in step.ema.state_dict().items()} for step in train(config, cpu=True)
+    }
+    weights = presets.train("fashion-tiny", tmp_path, cpu=True)
+    steps = (1, 2, 5, 10, 20)  # 1/32 (rounded down), 1/16, ..., 1/2 of the 40
+    expected = {f"weights-{16 * step}.safetensors": 16 * step for step in steps} | {"weights.safetensors": 640}
+    assert {path.name for path in weights.parent.iterdir()} == {*expected, "state.safetensors"}
+    for name, images in expected.items():
+        tensors, metadata = read_state(weights.with_name(name))
+        assert metadata["images"] == str(images)
+        assert all(torch.equal(tensors[key], value.half()) for key, value in averages[images].items())
+
+
+def test_only_the_main_process_exports(tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(presets.PRESETS, "fashion-tiny", tiny)
+    steps = [replace(step, main=False) for step in train(tiny, cpu=True)]
+    monkeypatch.setattr(presets.training, "train", lambda *_, **__: iter(steps))
+    presets.train("fashion-tiny", tmp_path, cpu=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", presets.RECIPES)

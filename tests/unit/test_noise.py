@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from repdyn.noise import PAPER_SIGMAS, ddpm_alpha_bar, ddpm_sigma, ddpm_timestep, edm_sigmas
+from repdyn.noise import PAPER_SIGMAS, ddpm_alpha_bar, ddpm_sigma, ddpm_timestep, edm_sigmas, vp_sigma
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,18 @@ def test_a_time_step_outside_the_schedule_is_refused(timestep: int | np.ndarray)
 def test_a_sigma_without_time_step_is_refused(sigma: float | np.ndarray) -> None:
     with pytest.raises(ValueError, match="sigma must be positive and finite"):
         ddpm_timestep(sigma, ddpm_alpha_bar())
+
+
+def test_the_continuous_schedule_is_the_limit_of_that_of_ddpm() -> None:
+    for time in (1e-5, 0.01, 0.37, 1.0):
+        expected = math.sqrt(math.exp(19.9 * time**2 / 2 + 0.1 * time) - 1)
+        assert vp_sigma(time) == pytest.approx(expected, rel=1e-9 if time > 1e-4 else 1e-4)  # expm1 is the better one
+    steps = 100_000  # betas of the linear schedule, its rate per unit of time from 0.1 to 20
+    fine = ddpm_sigma(np.arange(steps), ddpm_alpha_bar(steps, 0.1 / steps, 20 / steps))
+    np.testing.assert_allclose(fine[999::1000], vp_sigma(np.arange(1, 101) / 100), rtol=2e-3)
+
+
+@pytest.mark.parametrize("time", [0.0, -0.1, 1.1, float("nan")])
+def test_times_outside_the_schedule_are_refused(time: float) -> None:
+    with pytest.raises(ValueError, match=r"time must lie in \(0, 1\]"):
+        vp_sigma(np.array([0.5, time]))

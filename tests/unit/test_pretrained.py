@@ -41,6 +41,29 @@ def test_exported_file_is_half_precision_and_describes_itself(exported: Path, ti
     assert json.loads(metadata["config"]) == json.loads(json.dumps(asdict(tiny)))
 
 
+def test_a_step_is_exported_as_its_state_file_is(tiny: TrainConfig, tmp_path: Path) -> None:
+    for step in train(tiny, tmp_path / "state.safetensors", cpu=True, save_every_s=-1):
+        pretrained.export(tmp_path / "state.safetensors", tmp_path / "a.safetensors")
+        pretrained.export_step(step, tiny, tmp_path / "b.safetensors")
+        (of_file, described), (of_step, again) = (read_state(tmp_path / f"{name}.safetensors") for name in "ab")
+        assert described == again and described["images"] == str(16 * step.step)
+        assert of_file.keys() == of_step.keys() and all(torch.equal(of_file[k], of_step[k]) for k in of_file)
+
+
+@pytest.mark.parametrize("preconditioning", ["epsilon", "vp"])
+def test_other_preconditionings_survive_the_round_trip(tiny: TrainConfig, tmp_path: Path, preconditioning: str) -> None:
+    config = replace(tiny, preconditioning=preconditioning, images=16)
+    step = next(train(config, cpu=True))
+    pretrained.export_step(step, config, tmp_path / "weights.safetensors")
+    x, loaded = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8), pretrained.load(tmp_path / "weights.safetensors")
+    torch.testing.assert_close(loaded(x, 0.5), step.ema(x, 0.5), rtol=0.01, atol=0.01)
+    assert (
+        loaded.sigma_max
+        == step.ema.sigma_max
+        == pytest.approx({"epsilon": 157.4, "vp": 152.2}[preconditioning], abs=0.1)
+    )
+
+
 def test_rounding_to_half_changes_the_output_little(exported: Path) -> None:
     x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     rounded = pretrained.load(exported)

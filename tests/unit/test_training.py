@@ -17,8 +17,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repdyn import datasets, training
-from repdyn.networks import UNetConfig
+from repdyn import _batches, datasets, training
+from repdyn.networks import UNet, UNetConfig
+from repdyn.noise import ddpm_alpha_bar, ddpm_timestep
 from repdyn.training import TrainConfig, config_from_dict, make_denoiser, read_state, train, write_tensors
 
 
@@ -153,6 +154,19 @@ def test_the_state_of_another_training_is_refused_and_kept(tiny: TrainConfig, tm
     assert state_file.read_bytes() == before
 
 
+def test_a_state_from_before_a_field_existed_resumes(tiny: TrainConfig, tmp_path: Path) -> None:
+    state_file = tmp_path / "state.safetensors"
+    next(train(tiny, state_file, cpu=True, save_every_s=-1))
+    tensors, metadata = read_state(state_file)
+    older = json.loads(metadata["config"])
+    for name in ("flip", "preconditioning", "augment"):
+        del older[name]
+    write_tensors(state_file, tensors, {**metadata, "config": json.dumps(older)})
+    with pytest.raises(ValueError, match="belongs to another training configuration"):
+        next(train(replace(tiny, flip=True), state_file, cpu=True))
+    assert same(run(tiny, state_file), run(tiny))
+
+
 @pytest.mark.parametrize("keep", [0, 5, 300, -1])
 def test_a_truncated_state_is_refused_and_kept(tiny: TrainConfig, tmp_path: Path, keep: int) -> None:
     state_file = tmp_path / "state.safetensors"
@@ -214,7 +228,7 @@ def test_learning_rate_rises_over_the_warm_up(tiny: TrainConfig) -> None:
 def test_loss_of_the_first_step_by_hand(tiny: TrainConfig) -> None:
     config = replace(tiny, network=replace(tiny.network, dropout=0.0))
     data = datasets.load("digits")
-    x0, sigma, noise = training._draw_batch(0, config, data)
+    x0, sigma, noise, _ = _batches.draw(0, config, data)
     denoiser = make_denoiser(config)
     expected = []
     for x, s, eps in zip(x0, sigma, noise):
@@ -223,34 +237,37 @@ def test_loss_of_the_first_step_by_hand(tiny: TrainConfig) -> None:
     assert next(train(config, cpu=True)).loss == pytest.approx(torch.stack(expected).mean().item(), rel=1e-4)
 
 
-def test_noise_levels_are_log_normal_and_the_noise_standard(tiny: TrainConfig) -> None:
-    config = replace(tiny, batch_size=20_000, p_mean=-0.7, p_std=0.9)
-    x0, sigma, noise = training._draw_batch(5, config, datasets.load("digits"))
-    assert sigma.log().mean().item() == pytest.approx(-0.7, abs=0.03)
-    assert sigma.log().std().item() == pytest.approx(0.9, abs=0.02)
-    assert (noise.mean().item(), noise.std().item()) == pytest.approx((0, 1), abs=0.01)
-    assert (x0.min().item(), x0.max().item()) == (-1, 1)
-    _, other_sigma, _ = training._draw_batch(6, config, datasets.load("digits"))
-    assert abs(torch.corrcoef(torch.stack([sigma, other_sigma]))[0, 1]) < 0.03
+def test_loss_of_the_first_step_of_a_ddpm_is_that_of_the_predicted_noise(tiny: TrainConfig) -> None:
+    config = replace(tiny, preconditioning="epsilon", network=replace(tiny.network, dropout=0.0))
+    x0, sigma, noise, _ = _batches.draw(0, config, datasets.load("digits"))
+    network, alpha_bar = make_denoiser(config).model, ddpm_alpha_bar()
+    expected = []
+    for x, s, eps in zip(x0, sigma, noise):
+        step = ddpm_timestep(s.item(), alpha_bar)
+        noised = alpha_bar[step] ** 0.5 * x + (1 - alpha_bar[step]) ** 0.5 * eps
+        expected.append((network(noised[None].float(), torch.tensor([float(step)]))[0] - eps).square().mean())
+    assert next(train(config, cpu=True)).loss == pytest.approx(torch.stack(expected).mean().item(), rel=1e-3)
 
 
-def stream(config: TrainConfig, num_images: int, length: int) -> Tensor:
-    batches = [training._batch_indices(i, config, num_images) for i in range(-(-length // config.batch_size))]
-    return torch.cat(batches)[:length]
-
-
-@pytest.mark.parametrize("batch_size", [1, 7, 16, 25, 64])
-def test_every_epoch_is_a_permutation_and_no_two_are_alike(tiny: TrainConfig, batch_size: int) -> None:
-    epochs = stream(replace(tiny, batch_size=batch_size), 25, 100).reshape(4, 25)
-    assert (epochs.sort(1).values == torch.arange(25)).all()
-    assert len(epochs.unique(dim=0)) == 4
-    assert (epochs != torch.arange(25)).any(1).all()
-
-
-def test_the_stream_of_images_does_not_depend_on_how_it_is_cut(tiny: TrainConfig) -> None:
-    whole = stream(replace(tiny, batch_size=100), 25, 100)
-    for batch_size in (1, 7, 16, 25, 64):
-        assert torch.equal(stream(replace(tiny, batch_size=batch_size), 25, 100), whole)
+@pytest.mark.parametrize("preconditioning", ["edm", "epsilon", "vp"])
+def test_the_network_is_told_class_and_augmentation(
+    tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch, preconditioning: str
+) -> None:
+    network = replace(tiny.network, num_classes=10, augment_dim=6)
+    config = replace(tiny, network=network, preconditioning=preconditioning, augment=0.5, images=16)
+    seen = []
+    forward = UNet.forward
+    monkeypatch.setattr(
+        UNet, "forward", lambda self, *args, **told: (seen.append(told), forward(self, *args, **told))[1]
+    )
+    before = make_denoiser(config).state_dict()
+    after = next(train(config, cpu=True)).denoiser.state_dict()
+    conditions = _batches.draw(0, config, datasets.load("digits")).conditions
+    assert len(seen) == 1 and seen[0].keys() == conditions.keys() == {"class_labels", "augment_labels"}
+    assert all(torch.equal(seen[0][name], conditions[name]) for name in conditions)
+    assert conditions["augment_labels"].any()
+    for name in ("model.map_label.weight", "model.map_augment.weight"):
+        assert not torch.equal(before[name], after[name]), f"{name} does not learn"
 
 
 # --------------------------------------------------------------------------------------- configuration and files
@@ -278,11 +295,18 @@ def test_unknown_fields_are_refused(tiny: TrainConfig) -> None:
         ("ema_rampup", 0.0),
         ("sigma_data", float("nan")),
         ("precision", "fp16"),
+        ("preconditioning", "ve"),
+        ("augment", -0.1),
+        ("augment", 1.5),
+        ("network.augment_dim", 9),
     ],
 )
 def test_a_configuration_that_cannot_train_is_refused(tiny: TrainConfig, field: str, value: object) -> None:
+    changes = {field: value}
+    if field == "network.augment_dim":
+        changes = {"network": replace(tiny.network, augment_dim=value), "augment": 0.1}
     with pytest.raises(ValueError, match=f"{field} must be"):
-        replace(tiny, **{field: value})
+        replace(tiny, **changes)
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

@@ -1,0 +1,103 @@
+"""What a step of a training sees: images, noise levels, noise, labels; all from the seed and the step alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from repdyn._augment import augment
+from repdyn.datasets import ImageSet, to_unit_range
+from repdyn.noise import VP_TIMES, ddpm_alpha_bar, ddpm_sigma, vp_sigma
+
+if TYPE_CHECKING:
+    from repdyn.training import TrainConfig
+
+__all__ = ["Batch", "batch_indices", "check", "draw", "dropout_seed", "share"]
+
+# What a draw is for: the first part of its key, after the configuration's seed.
+_ORDER, _NOISE, _DROPOUT, _AUGMENT = range(4)
+
+
+class Batch(NamedTuple):
+    """Clean images (B, C, H, W) in [-1, 1], noise levels (B,), standard normal noise, and what the network is told.
+
+    ``conditions`` holds ``class_labels``, one-hot (B, classes), for a network with classes, and ``augment_labels``
+    for one with ``augment_dim``.
+    """
+
+    x0: Tensor
+    sigma: Tensor
+    noise: Tensor
+    conditions: dict[str, Tensor]
+
+
+def check(config: TrainConfig, data: ImageSet) -> None:
+    """Raise ``ValueError`` when the network is told classes that the data has not, or has more of."""
+    classes = config.network.num_classes
+    if classes and (data.labels.ndim > 1 or int(data.labels.max()) >= classes):
+        has = "a label for every pixel" if data.labels.ndim > 1 else f"labels up to {int(data.labels.max())}"
+        raise ValueError(f"network.num_classes is {classes}, but {config.dataset} has {has}: change it, or leave it 0")
+
+
+def draw(step: int, config: TrainConfig, data: ImageSet) -> Batch:
+    """The whole batch of step ``step``, on the CPU."""
+    indices = batch_indices(step, config, len(data.images))
+    x0 = to_unit_range(data.images[indices])
+    generator = _generator(config.seed, _NOISE, step)
+    sigma = _noise_levels(config, len(x0), generator)
+    noise = torch.randn(x0.shape, generator=generator)
+    if config.flip:
+        mirrored = torch.rand(len(x0), generator=generator) < 0.5
+        x0 = torch.where(mirrored[:, None, None, None], x0.flip(-1), x0)
+    conditions = {}
+    if config.network.num_classes:
+        conditions["class_labels"] = F.one_hot(data.labels[indices].long(), config.network.num_classes).float()
+    if config.augment:
+        x0, conditions["augment_labels"] = augment(x0, config.augment, _generator(config.seed, _AUGMENT, step))
+    elif config.network.augment_dim:  # told "nothing was done": several processes need a gradient for every parameter
+        conditions["augment_labels"] = x0.new_zeros(len(x0), config.network.augment_dim)
+    return Batch(x0, sigma, noise, conditions)
+
+
+def share(batch: Batch, index: int, of: int, device: torch.device) -> Batch:
+    """Every ``of``-th image of a batch, from ``index`` on, moved to ``device``: what one process among ``of`` sees."""
+    x0, sigma, noise = (value[index::of].to(device) for value in batch[:3])
+    return Batch(x0, sigma, noise, {name: value[index::of].to(device) for name, value in batch.conditions.items()})
+
+
+def _noise_levels(config: TrainConfig, num: int, generator: torch.Generator) -> Tensor:
+    if config.preconditioning == "epsilon":
+        levels = torch.as_tensor(ddpm_sigma(np.arange(1000), ddpm_alpha_bar()), dtype=torch.float32)
+        return levels[torch.randint(len(levels), (num,), generator=generator)]
+    if config.preconditioning == "vp":
+        time = torch.rand(num, generator=generator, dtype=torch.float64)
+        return torch.as_tensor(vp_sigma((VP_TIMES[0] + (1 - VP_TIMES[0]) * time).numpy()), dtype=torch.float32)
+    return (torch.randn(num, generator=generator) * config.p_std + config.p_mean).exp()
+
+
+def batch_indices(step: int, config: TrainConfig, num_images: int) -> Tensor:
+    """Positions in an endless stream of epochs, each a fresh permutation."""
+    stream = torch.arange(step * config.batch_size, (step + 1) * config.batch_size)
+    epochs, places = stream // num_images, stream % num_images
+    indices = torch.empty_like(stream)
+    for epoch in epochs.unique().tolist():
+        order = torch.randperm(num_images, generator=_generator(config.seed, _ORDER, epoch))
+        indices[epochs == epoch] = order[places[epochs == epoch]]
+    return indices
+
+
+def dropout_seed(config: TrainConfig, step: int, process: int) -> int:
+    """Seed of the dropout of one process in one step: processes must not drop the same units."""
+    return _seed(config.seed, _DROPOUT, step, process)
+
+
+def _generator(*key: int) -> torch.Generator:
+    return torch.Generator().manual_seed(_seed(*key))
+
+
+def _seed(*key: int) -> int:
+    return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
