@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
-__all__ = ["interval", "resample_counts", "spearman"]
+__all__ = ["interval", "resample_counts", "spearman", "unrelated_peaks"]
 
 
 def resample_counts(num: int, resamples: int, seed: int) -> np.ndarray:
@@ -38,3 +38,27 @@ def interval(resampled: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np
     """Percentile interval over the first axis: (low, high), each of the shape of the other axes."""
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high
+
+
+def unrelated_peaks(levels: int, draws: int, seed: int) -> np.ndarray:
+    """Rank correlations (draws,) of pairs of curves over ``levels`` that have one peak each and nothing else in common.
+
+    A curve rises to a peak at a random level and falls from it; how the two flanks interleave is random too. This is
+    what a correlation must exceed before it says more than that both curves have a peak somewhere. Raises
+    ``ValueError`` for fewer than three levels.
+    """
+    if levels < 3:
+        raise ValueError(f"levels must be at least 3, got {levels}: a peak needs two sides")
+    rng = np.random.default_rng(seed)
+
+    def curves() -> np.ndarray:
+        values = np.sort(rng.random((draws, levels)), axis=1)
+        order = rng.permuted(np.tile(np.arange(levels - 1), (draws, 1)), axis=1)  # who of the others goes where
+        peak = rng.integers(0, levels, draws)
+        found = np.empty((draws, levels))
+        for row, value, places, top in zip(found, values, order, peak, strict=True):
+            left, right = np.sort(places[:top]), np.sort(places[top:])[::-1]
+            row[:] = np.concatenate([value[left], value[-1:], value[right]])
+        return found
+
+    return spearman(curves(), curves())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from repdyn.resampling import interval, resample_counts, spearman
+from repdyn.resampling import interval, resample_counts, spearman, unrelated_peaks
 
 
 def test_counts_are_those_of_items_drawn_with_replacement() -> None:
@@ -49,3 +49,19 @@ def test_interval_covers_what_it_says() -> None:
     draws = np.random.default_rng(0).standard_normal((200_000, 2)) * [1, 3]
     low, high = interval(draws, 0.9)
     np.testing.assert_allclose([low, high], [[-1.645, -4.935], [1.645, 4.935]], rtol=0.02)
+
+
+def test_unrelated_peaks_against_all_cases_of_three_levels() -> None:
+    """With three levels a peak is at either end (one order) or in the middle (two): enumerate the pairs."""
+    orders = [([3, 2, 1], 1 / 3), ([1, 3, 2], 1 / 6), ([2, 3, 1], 1 / 6), ([1, 2, 3], 1 / 3)]
+    expected: dict[float, float] = {}
+    for a, p in orders:
+        for b, q in orders:
+            rho = round(float(spearmanr(a, b).statistic), 6)
+            expected[rho] = expected.get(rho, 0) + p * q
+    found = unrelated_peaks(3, 20_000, 0).round(6)
+    assert set(np.unique(found)) == set(expected)
+    for rho, probability in expected.items():
+        assert (found == rho).mean() == pytest.approx(probability, abs=0.015)
+    with pytest.raises(ValueError, match="levels must be at least 3, got 2"):
+        unrelated_peaks(2, 10, 0)
