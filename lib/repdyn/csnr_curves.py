@@ -17,7 +17,7 @@ from repdyn.curves import CurveConfig, Reading, accuracy_curves, read_features
 from repdyn.metrics.subspaces import WAYS, ClassMoments, Frames, projected_csnr
 from repdyn.resampling import interval, resample_counts, spearman
 
-__all__ = ["CSNRConfig", "LevelEnergies", "level_energies", "measure"]
+__all__ = ["CSNRConfig", "LevelEnergies", "level_energies", "measure", "pick"]
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,19 @@ def measure(
         "accuracy": _rounded(accuracy),
         **lists,
     }
+
+
+def pick(result: dict[str, Any], key: str, layer: str, way: str = "raw", rank: int = 1) -> np.ndarray:
+    """One entry of a (Q, W, R, ...) list that :func:`measure` returned, as an array: what is left of its axes.
+
+    Raises ``ValueError`` for a layer, way or rank that was not measured.
+    """
+    place = []
+    for name, value in (("layers", layer), ("ways", way), ("ranks", rank)):
+        if value not in result[name]:
+            raise ValueError(f"{value!r} was not measured: {name} are {', '.join(map(str, result[name]))}")
+        place.append(result[name].index(value))
+    return np.array(result[key])[tuple(place)]
 
 
 def level_energies(

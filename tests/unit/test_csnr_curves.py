@@ -12,7 +12,7 @@ import torch
 from scipy.stats import spearmanr
 
 from repdyn import csnr, datasets, features
-from repdyn.csnr_curves import CSNRConfig, measure
+from repdyn.csnr_curves import CSNRConfig, measure, pick
 from repdyn.curves import accuracy_curves, read_features
 from repdyn.denoisers import EDMDenoiser
 from repdyn.metrics import class_bases
@@ -202,3 +202,12 @@ def test_noise_levels_without_class_information_give_the_floor(mixture: Callable
 def test_what_cannot_be_measured_is_refused(denoiser: EDMDenoiser, changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         measure(replace(CONFIG, **changes), denoiser)
+
+
+def test_picking_one_entry(denoiser: EDMDenoiser) -> None:
+    result = measure(CONFIG, denoiser)
+    found = pick(result, "csnr", "posterior", "mean-off", 3)
+    np.testing.assert_array_equal(found, result["csnr"][-1][2][1])
+    for wanted in (("nowhere",), ("posterior", "white"), ("posterior", "raw", 4)):
+        with pytest.raises(ValueError, match="was not measured: "):
+            pick(result, "csnr", *wanted)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from repdyn.csnr_curves import pick
 from repdyn.features import POSTERIOR
 from repdyn.plots import CLASS_COLORS, COLORS, MARKERS, sigma_axis
 
@@ -160,5 +161,4 @@ def scatter(result: dict[str, Any], *, way: str = "raw", rank: int = 1) -> Figur
 
 def _gain(result: dict[str, Any], name: str, way: str, rank: int, key: str = "csnr") -> np.ndarray:
     """A ratio of one quantity over the floor 1 / (K - 1), (S,)."""
-    place = result["layers"].index(name), result["ways"].index(way), result["ranks"].index(rank)
-    return (result["classes"] - 1) * np.array(result[key])[place]
+    return (result["classes"] - 1) * pick(result, key, name, way, rank)
