@@ -93,11 +93,25 @@ def record(name: str, out: Path) -> None:
     help="Largest accepted difference: processors round bfloat16 differently.",
 )
 def verify(names: tuple[str, ...], tolerance: float) -> None:
-    """Recompute a slice of each record (or of NAMES) from the shipped weights, and compare."""
+    """Recompute a slice of each record (or of NAMES) from the shipped weights, and compare.
+
+    Some slices need images that are not shipped; without them such a record is reported as not checked, and is an error
+    if it was asked for by name.
+    """
     problems = []
     for name in names or sorted(presets.RECIPES):
-        found = records.verify(presets.recipe(name), tolerance)
+        try:
+            found = records.verify(presets.recipe(name), tolerance)
+        except ConnectionError as error:
+            if names:
+                raise
+            click.echo(f"{name}: NOT CHECKED: {error}")
+            continue
         click.echo(f"{name}: {'agrees' if not found else f'{len(found)} numbers differ'}")
         problems += found
     if problems:
         raise click.ClickException("\n".join(problems))
+
+
+if __name__ == "__main__":  # for accelerate launch -m
+    main()

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from repdyn.noise import PAPER_SIGMAS
 from repdyn.probes import fit_many, peak_height
 from repdyn.training import read_state, write_tensors
 
-__all__ = ["CurveConfig", "Reading", "accuracy_curves", "measure", "read_features"]
+__all__ = ["CurveConfig", "accuracy_curves", "measure"]
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,20 @@ def measure(
     the best layer at its best validation level. ``denoiser`` stands in for the shipped weights. With ``cache``, a
     folder, features are kept there, and an interrupted measurement goes on from them. The test images choose nothing.
     """
-    layers, activations, images, train_labels, test_labels, splits = read_features(
-        config, denoiser, cache=cache, progress=progress
-    )
+    if denoiser is None:
+        denoiser = pretrained.load(config.weights, features.default_device())
+    if config.untrained:
+        denoiser = untrained_twin(denoiser, config.seed)
+    train, test = (_subset(config, split) for split in ("train", "test"))
+    images = torch.cat([train.images, test.images])
+    layers = _layers(config, denoiser)
+    activations = _activations(config, denoiser, images, layers, cache, progress)
+    splits = [
+        datasets.stratified_split(train.labels, round(config.validation * len(train.labels)), config.seed + i)
+        for i in range(config.splits)
+    ]
     curves = {
-        name: accuracy_curves(activations[name], train_labels, test_labels, splits, config.l2)
+        name: accuracy_curves(activations[name], train.labels, test.labels, splits, config.l2)
         for name in tqdm(layers, desc="probes", unit="layer", disable=not progress)
     }
     hidden = [name for name in layers if name != features.POSTERIOR]
@@ -85,47 +94,9 @@ def measure(
         "best_layer": best,
         "test": curves[best][1].mean(2).tolist(),
         "posterior": curves[features.POSTERIOR][1].mean(2).tolist() if config.posterior else None,
-        "pixels": _pixel_accuracy(config, images, train_labels, test_labels, splits),
+        "pixels": _pixel_accuracy(config, images, train.labels, test.labels, splits),
         "peak": None if peak is None else peak._asdict(),
     }
-
-
-class Reading(NamedTuple):
-    """What a denoiser makes of the images of a configuration: training images first, then test images."""
-
-    layers: list[str]
-    activations: dict[str, Tensor]  # layer -> (S, N, D)
-    images: Tensor  # (N, C, H, W), as the data set has them
-    train_labels: Tensor
-    test_labels: Tensor
-    splits: list[tuple[Tensor, Tensor]]  # (held out, fitted) indices into the training images
-
-
-def read_features(
-    config: CurveConfig,
-    denoiser: nn.Module | None = None,
-    *,
-    cache: str | os.PathLike | None = None,
-    progress: bool = False,
-) -> Reading:
-    """Features of all images of ``config`` at all its layers and noise levels, and the splits of the training images.
-
-    Arguments are those of :func:`measure`. Raises ``ValueError`` for a layer that the denoiser does not have, for more
-    images of a class than there are, and for a cache of another measurement.
-    """
-    if denoiser is None:
-        denoiser = pretrained.load(config.weights, features.default_device())
-    if config.untrained:
-        denoiser = _untrained_twin(denoiser, config.seed)
-    train, test = (_subset(config, split) for split in ("train", "test"))
-    images = torch.cat([train.images, test.images])
-    layers = _layers(config, denoiser)
-    activations = _activations(config, denoiser, images, layers, cache, progress)
-    splits = [
-        datasets.stratified_split(train.labels, round(config.validation * len(train.labels)), config.seed + i)
-        for i in range(config.splits)
-    ]
-    return Reading(layers, activations, images, train.labels, test.labels, splits)
 
 
 def accuracy_curves(
@@ -168,7 +139,8 @@ def _layers(config: CurveConfig, denoiser: nn.Module) -> list[str]:
     return [*hidden, posterior] if config.posterior else hidden
 
 
-def _untrained_twin(denoiser: nn.Module, seed: int) -> nn.Module:
+def untrained_twin(denoiser: nn.Module, seed: int) -> nn.Module:
+    """The same network with weights drawn from ``seed``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         twin = EDMDenoiser(type(denoiser.model)(denoiser.model.config), denoiser.sigma_data)
@@ -194,7 +166,7 @@ def _activations(
 ) -> dict[str, Tensor]:
     """Features of all images at all noise levels: layer -> (S, N, D)."""
     found: list[dict[str, Tensor]] = []
-    source = f"weights {_digest(denoiser.state_dict().values())}, images {_digest([images])}, "
+    source = f"weights {digest(denoiser.state_dict().values())}, images {digest([images])}, "
     source += f"noisy {config.noisy_input}, draws {config.draws}, seed {config.seed}, layers {layers}"
     for index, sigma in enumerate(tqdm(config.sigmas, desc="features", unit="level", disable=not progress)):
         key = f"sigma {sigma}, {source}"  # what features depend on, and nothing that only the probes do
@@ -213,7 +185,8 @@ def _activations(
     return {name: torch.stack([level.pop(name) for level in found]) for name in layers}
 
 
-def _digest(tensors: Iterable[Tensor]) -> str:
+def digest(tensors: Iterable[Tensor]) -> str:
+    """SHA-256 of the tensors' values, by which a cache knows what it was made from."""
     content = hashlib.sha256()
     for value in tensors:
         content.update(value.cpu().numpy().tobytes())

@@ -13,7 +13,7 @@ from repdyn.datasets import to_unit_range
 
 __all__ = ["POSTERIOR", "default_device", "extract", "layers", "supports_bf16"]
 
-#: Name under which :func:`extract` returns the denoiser's output itself, flattened and never pooled.
+#: Name under which :func:`extract` returns the denoiser's output itself, never averaged over positions.
 POSTERIOR = "posterior"
 
 
@@ -55,14 +55,15 @@ def extract(
     seed: int = 0,
     bf16: bool | None = None,
 ) -> dict[str, Tensor]:
-    """Features of ``images`` at noise level ``sigma``, one float32 tensor (N, C) for each layer, on the CPU.
+    """Features of ``images`` at noise level ``sigma``: for each layer a float32 tensor, (N, C) or maps, on the CPU.
 
     ``images`` is uint8 (N, C, H, W), or float in the units the denoiser was trained in; for a denoiser of vectors,
     float (N, n). ``layers`` are names from :func:`layers` (default: all). The input is the clean image, as Li et al.
     (2025) propose; with ``noisy_input`` it is the image plus ``sigma`` times noise, and features are averaged over
     ``draws`` draws that depend on ``seed`` alone.
-    ``pool`` is 'mean' (over positions) or 'none' (flattened). ``bf16`` is decided by :func:`supports_bf16` unless
-    given. The denoiser is used on the device its weights are on, in evaluation mode.
+    ``pool`` is 'mean' (over positions), 'none' (flattened), or 'maps': activations as they are, (N, C, h, w), for a
+    probe of pixels. ``bf16`` is decided by :func:`supports_bf16` unless given. The denoiser is used on the device its
+    weights are on, in evaluation mode.
 
     Raises ``ValueError`` for an unknown layer or ``pool``, a wrong shape, NaN, or a sigma that is not positive.
     """
@@ -105,7 +106,7 @@ def _read(
         except _Done:
             return found
     if POSTERIOR in wanted:
-        found[POSTERIOR] = output.float().flatten(1)
+        found[POSTERIOR] = output.float() if pool == "maps" else output.float().flatten(1)
     return found
 
 
@@ -115,8 +116,7 @@ def _hooks(
 ) -> Iterator[None]:
     def keep(name: str):
         def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> None:
-            activation = output.float()
-            found[name] = activation.flatten(2).mean(2) if pool == "mean" and output.ndim > 2 else activation.flatten(1)
+            found[name] = _pooled(output.float(), pool)
             if name == deepest:
                 raise _Done
 
@@ -130,12 +130,18 @@ def _hooks(
             handle.remove()
 
 
+def _pooled(activation: Tensor, pool: str) -> Tensor:
+    if pool == "maps":
+        return activation
+    return activation.flatten(2).mean(2) if pool == "mean" and activation.ndim > 2 else activation.flatten(1)
+
+
 def _check(wanted: list[str], known: dict, images: Tensor, sigma: float, draws: int, pool: str) -> None:
     unknown = [name for name in wanted if name not in known and name != POSTERIOR]
     if unknown or not wanted:
         raise ValueError(f"unknown layer {unknown}: choose from {', '.join(known)}, {POSTERIOR}")
-    if pool not in ("mean", "none"):
-        raise ValueError(f"pool must be 'mean' or 'none', got {pool!r}")
+    if pool not in ("mean", "none", "maps"):
+        raise ValueError(f"pool must be 'mean', 'none' or 'maps', got {pool!r}")
     vectors = images.ndim == 2 and images.is_floating_point()
     if not (images.ndim == 4 or vectors) or not len(images):
         raise ValueError(

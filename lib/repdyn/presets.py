@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
-from repdyn import csnr_curves, pretrained, training
+from repdyn import csnr_curves, pixel_curves, pretrained, training
 from repdyn.csnr_curves import CSNRConfig
 from repdyn.curves import CurveConfig, measure
 from repdyn.networks.unet import UNetConfig
+from repdyn.pixel_curves import PixelCurveConfig
 from repdyn.records import Recipe
 from repdyn.training import TrainConfig
 
@@ -59,6 +61,22 @@ PRESETS: dict[str, TrainConfig] = {
         warmup_images=10_000_000,
         flip=True,
         augment=0.12,
+    ),
+    "ccp59-small": TrainConfig(
+        dataset="ccp4",  # its 804 training images; the 200 for testing are never seen
+        network=UNetConfig(
+            resolution=48,  # rows; an image has 32 columns
+            channels=3,
+            model_channels=16,
+            channel_mult=(1, 2, 4, 4),
+            num_blocks=1,
+            attn_resolutions=(12,),
+            dropout=0.0,
+        ),
+        images=100 * 804,
+        batch_size=32,
+        warmup_images=4_000,
+        flip=True,
     ),
     "fashion-tiny": TrainConfig(
         dataset="fashion-mnist-mini",
@@ -155,11 +173,33 @@ def _csnr(name: str, **changes: str | bool) -> Recipe:
     return Recipe(name, csnr_curves.measure, replace(_CSNR, **changes), replace(_CSNR_SLICE, **slice_changes))
 
 
+_PIXELS = PixelCurveConfig(
+    weights="ccp59-small", dataset="ccp4", num_labelled=20, num_validation=60, apart=0.3, splits=5, max_epochs=10
+)
+_PIXELS_SLICE = replace(
+    _PIXELS, num_labelled=8, num_validation=10, num_test=40, splits=1, sigmas=(0.14, 3.257), max_epochs=4
+)
+_ENDS_AND_MIDDLE = (0.002, 0.14, 3.257)
+
+
+def _segmentation(name: str, *, full: dict[str, Any], **changes: Any) -> Recipe:
+    return Recipe(name, pixel_curves.measure, replace(_PIXELS, **changes, **full), replace(_PIXELS_SLICE, **changes))
+
+
 RECIPES: dict[str, Recipe] = {
     "fashion-curve-clean": _curve("fashion-curve-clean"),
     "fashion-curve-noisy": _curve("fashion-curve-noisy", noisy_input=True, pixels=False),
     "fashion-csnr-clean": _csnr("fashion-csnr-clean"),
     "fashion-csnr-noisy": _csnr("fashion-csnr-noisy", noisy_input=True),
+    "ccp59-segmentation-clean": _segmentation(
+        "ccp59-segmentation-clean", full={"window": 7, "examples": 3, "example_sigmas": _ENDS_AND_MIDDLE}
+    ),
+    "ccp59-segmentation-noisy": _segmentation(
+        "ccp59-segmentation-noisy", full={"examples": 3, "example_sigmas": _ENDS_AND_MIDDLE}, noisy_input=True
+    ),
+    "ccp59-segmentation-untrained": _segmentation(
+        "ccp59-segmentation-untrained", full={"sigmas": _ENDS_AND_MIDDLE}, untrained=True
+    ),
 }
 
 

@@ -126,6 +126,33 @@ def test_masks_without_a_split_get_one(offer: Offer) -> None:
     assert [len(part) for part in seen] == [5, 4] and sorted(sum(seen, [])) == list(range(9))
 
 
+def test_classes_are_merged_and_images_halved(offer: Offer) -> None:
+    table = b"0\tnull\n1\tcoat\n2\tskin\n3\thair\n4\tshoes\n"
+    mask = np.array([[1, 4, 0, 0], [1, 0, 0, 2], [3, 2, 2, 3], [2, 3, 2, 3]], dtype=np.uint8)
+    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    streams = io.BytesIO(), io.BytesIO()
+    for array, stream in zip((image, mask), streams):
+        Image.fromarray(array).save(stream, "PNG")
+    files = {f"ccp59/{kind}/{i}.png": stream.getvalue() for kind, stream in zip(("images", "masks"), streams)
+             for i in range(3)}  # fmt: skip
+    offer("ccp4", tar({"ccp59/classes.tsv": table} | files), num_test=1)
+    train, test = load("ccp4", "train"), load("ccp4", "test")
+    assert (len(train.images), len(test.images)) == (2, 1)
+    assert test.classes == ("background", "skin", "hair", "clothes")
+    # Coat and shoes are one class, so they outvote the ground; of two against two the top left pixel wins.
+    assert test.labels[0].tolist() == [[3, 0], [2, 1]]
+    # Means of 2x2 pixels of red: 0, 3, 12, 15; 6, 9, 18, 21; ... all end in .5, rounded up.
+    assert test.images[0, 0].tolist() == [[8, 14], [32, 38]]
+
+
+def test_odd_sizes_are_not_halved(offer: Offer) -> None:
+    files = {"ccp59/classes.tsv": CLASSES_TSV, "ccp59/images/0.png": picture(0, (5, 4)),
+             "ccp59/masks/0.png": picture(0, (5, 4), "L")}  # fmt: skip
+    place = offer("ccp4", tar(files), num_test=1)
+    with pytest.raises(ValueError, match=f"{place}: images of 4x5 cannot be halved"):
+        load("ccp4", "test")
+
+
 # ------------------------------------------------------------------------------------------------- canonical CIFAR-10
 
 

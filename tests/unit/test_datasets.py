@@ -204,8 +204,11 @@ FULL = {
     ("camvid12", "test"): ((233, 3, 96, 128), "fcdb7d3723702ee61ff3e7ccaf87db62dcaab4f3a0a33a12ec37c26a90668727"),
     ("ccp59", "train"): ((804, 3, 96, 64), "1dbe3241471bd0cbbbdafc0d140d62d3e6c137c5288a7b55ee4272e703324ff8"),
     ("ccp59", "test"): ((200, 3, 96, 64), "7b0a708db0d814686ff3d23843a5ef05e38e93025ebefaf5881964e580a300fc"),
+    ("ccp4", "train"): ((804, 3, 48, 32), "9feaa1f3b0997b3bef8ad70a744d3cc5157127294c2c899bbb822efa399a1006"),
+    ("ccp4", "test"): ((200, 3, 48, 32), "35f954e99ac623b33b656d13bb22162f77e30eaa745615307946d0e91b32e02c"),
 }  # fmt: skip
-NUM_CLASSES = {"tinyimagenet100-32": 100, "tinyimagenet20-64": 20, "flowers17": 17, "camvid12": 12, "ccp59": 59}
+NUM_CLASSES = {"tinyimagenet100-32": 100, "tinyimagenet20-64": 20, "flowers17": 17, "camvid12": 12, "ccp59": 59,
+               "ccp4": 4}  # fmt: skip
 
 
 def load_or_skip(name: str, split: str) -> datasets.ImageSet:
@@ -223,9 +226,9 @@ def test_full_sets(shared_data: Path, name: str, split: str) -> None:
     assert data.images.is_contiguous() and data.labels.dtype == torch.int64
     assert data.sha256 == digest  # recorded results name the data by this
     assert len(data.classes) == len(set(data.classes)) == NUM_CLASSES.get(name, 10)
-    if name in ("camvid12", "ccp59"):
+    if name in ("camvid12", "ccp59", "ccp4"):
         assert data.labels.shape == (shape[0], *shape[2:]) and data.labels.max() < len(data.classes)
-        assert len(data.labels.unique()) > 10
+        assert len(data.labels.unique()) > min(10, len(data.classes) - 1)
     elif name != "mnist":
         assert data.labels.bincount().tolist() == [shape[0] // len(data.classes)] * len(data.classes)
 
@@ -237,6 +240,19 @@ def test_classes_of_full_sets(shared_data: Path) -> None:
     assert camvid.classes[0] == "Sky" and camvid.classes[11] == "Unlabelled"
     sky, road = ((camvid.labels == i).nonzero()[:, 1].double().mean() for i in (0, 3))
     assert sky < 30 < 60 < road  # rows of 96, from the top
+
+
+def test_four_classes_are_the_fifty_nine_merged(shared_data: Path) -> None:
+    full, small = load_or_skip("ccp59", "test"), load_or_skip("ccp4", "test")
+    means = torch.nn.functional.avg_pool2d(full.images.double(), 2)
+    assert (means - small.images).abs().max() <= 0.5
+    assert small.classes == ("background", "skin", "hair", "clothes")
+    names = {"null": 0, "skin": 1, "hair": 2}
+    merged = torch.tensor([names.get(name, 3) for name in full.classes])[full.labels]
+    votes = torch.stack([(merged == k).double() for k in range(4)], 1)
+    votes = torch.nn.functional.avg_pool2d(votes, 2) * 4  # (N, 4, H, W)
+    won = votes.gather(1, small.labels[:, None])[:, 0]
+    assert (won == votes.max(1).values).all(), "a label that fewer pixels have than another"
 
 
 @pytest.mark.parametrize("name", ["flowers17", "dtd10", "ccp59"])

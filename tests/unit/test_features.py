@@ -47,13 +47,14 @@ def test_layers_are_named_in_order(denoiser: EDMDenoiser, images: Tensor) -> Non
         layers(nn.Identity())
 
 
-@pytest.mark.parametrize("pool", ["mean", "none"])
+@pytest.mark.parametrize("pool", ["mean", "none", "maps"])
 def test_values_are_those_of_a_manual_forward_pass(denoiser: EDMDenoiser, images: Tensor, pool: str) -> None:
     expected = manual(denoiser, to_unit_range(images))
     found = extract(denoiser, images, SIGMA, pool=pool, bf16=False, batch_size=4)
     assert list(found) == list(expected)
     for name, value in expected.items():
-        value = value.mean((2, 3)) if pool == "mean" and name != POSTERIOR else value.flatten(1)
+        if pool != "maps":
+            value = value.mean((2, 3)) if pool == "mean" and name != POSTERIOR else value.flatten(1)
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
         assert value.std(0).mean() > 1e-3, "the images do not differ in this layer"
 
@@ -194,7 +195,7 @@ def test_mode_and_hooks_are_as_before_even_after_an_error(denoiser: EDMDenoiser,
     [
         ({"layers": ["enc/99x99_conv"]}, r"unknown layer \['enc/99x99_conv'\]: choose from enc/8x8_conv, .*posterior"),
         ({"layers": []}, "unknown layer"),
-        ({"pool": "max"}, "pool must be 'mean' or 'none', got 'max'"),
+        ({"pool": "max"}, "pool must be 'mean', 'none' or 'maps', got 'max'"),
         ({"images": torch.zeros(8, 8, 8)}, r"images must have shape \(N, C, H, W\)"),
         ({"images": torch.zeros(8, 8, dtype=torch.uint8)}, r"images must have shape \(N, C, H, W\)"),
         ({"images": torch.zeros(0, 1, 8, 8)}, r"images must have shape \(N, C, H, W\) with N > 0"),

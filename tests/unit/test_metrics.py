@@ -11,15 +11,17 @@ import torch
 from scipy.linalg import sqrtm, subspace_angles
 from scipy.stats import norm
 from sklearn.decomposition import PCA
-from sklearn.metrics import jaccard_score
+from sklearn.metrics import confusion_matrix, jaccard_score
 
 from repdyn.csnr import csnr
 from repdyn.metrics import (
     ClassMoments,
     class_bases,
     class_iou,
+    confusion,
     frechet_distance,
     frechet_from_moments,
+    iou_of_confusion,
     mean_iou,
     projected_csnr,
     sliced_wasserstein,
@@ -200,6 +202,19 @@ def test_absent_classes_do_not_count() -> None:
         warnings.simplefilter("ignore")
         assert mean_iou(pred, target, 6) == pytest.approx(jaccard_score(target, pred, average="macro"))
     assert mean_iou(target, target, 6) == 1
+
+
+def test_counts_are_those_of_scikit_learn_and_add_over_images() -> None:
+    rng = np.random.default_rng(1)
+    target, pred = rng.integers(0, 4, (2, 5, 6, 7))
+    expected = [confusion_matrix(t.ravel(), p.ravel(), labels=range(4)) for t, p in zip(target, pred)]
+    each = np.stack([confusion(p, t, 4) for p, t in zip(pred, target)])
+    np.testing.assert_array_equal(each, expected)
+    np.testing.assert_allclose(iou_of_confusion(each.sum(0)), class_iou(pred, target, 4), rtol=1e-14)
+    by_image = iou_of_confusion(each)
+    assert by_image.shape == (5, 4)
+    np.testing.assert_allclose(by_image[2], class_iou(pred[2], target[2], 4), rtol=1e-14)
+    assert abs(np.nanmean(by_image) - mean_iou(pred, target, 4)) > 1e-4, "a mean over images is another score"
 
 
 def test_small_integer_types_do_not_overflow() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from repdyn.datasets import _decode
+from repdyn.datasets import _decode, _merge
 from repdyn.datasets._files import Archive, Decoded
 
 FASHION_CLASSES = (
@@ -75,6 +75,10 @@ DESCRIPTIONS = {
     ),
     "ccp59": Description(
         "Clothing Co-Parsing reduced to 64x96; per-pixel labels, 0 is background; our split, 804 / 200, seed 0",
+        "Apache 2.0",
+    ),
+    "ccp4": Description(
+        "ccp59 reduced to 32x48, its classes merged to background, skin, hair, clothes; the split of ccp59",
         "Apache 2.0",
     ),
     "image-folder": Description("your own images: FOLDER/SPLIT/CLASS/*.png or *.jpg, made RGB", "yours"),
@@ -211,3 +215,7 @@ PACKED = {
         num_test=200,
     ),
 }
+# Another reading of the same archive, kept apart once decoded.
+PACKED["ccp4"] = PACKED["ccp59"]._replace(
+    archive=PACKED["ccp59"].archive._replace(name="ccp4"), decode=_merge.four_classes
+)

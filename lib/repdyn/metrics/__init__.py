@@ -1,7 +1,7 @@
 """Distances between sets of samples or features, segmentation scores, and the class subspaces behind a CSNR."""
 
 from repdyn.metrics.frechet import FrechetDistance, frechet_distance, frechet_from_moments
-from repdyn.metrics.segmentation import class_iou, mean_iou
+from repdyn.metrics.segmentation import class_iou, confusion, iou_of_confusion, mean_iou
 from repdyn.metrics.subspaces import ClassMoments, class_bases, projected_csnr
 from repdyn.metrics.wasserstein import SlicedWasserstein, sliced_wasserstein
 
@@ -11,8 +11,10 @@ __all__ = [
     "SlicedWasserstein",
     "class_bases",
     "class_iou",
+    "confusion",
     "frechet_distance",
     "frechet_from_moments",
+    "iou_of_confusion",
     "mean_iou",
     "projected_csnr",
     "sliced_wasserstein",

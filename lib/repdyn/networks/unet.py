@@ -24,9 +24,10 @@ _ZERO_GAIN = 1e-5  # layers that start near zero, so that each block starts near
 class UNetConfig:
     """Shape of a :class:`UNet`. The defaults are EDM's DDPM++ for 32x32 RGB (55.7 million parameters).
 
-    ``resolution`` is the side of the square image in pixels, ``channels`` its colour channels; ``channel_mult``
-    gives the width at each resolution as a multiple of ``model_channels``; blocks at a resolution in
-    ``attn_resolutions`` have self-attention. ``ddpmpp`` and ``ncsnpp`` are the two official variants.
+    ``resolution`` is the side of the square image in pixels (of an oblong one its height; it names the layers, and the
+    network takes any size that can be halved as often), ``channels`` its colour channels; ``channel_mult`` gives the
+    width at each resolution as a multiple of ``model_channels``; blocks at a resolution in ``attn_resolutions`` have
+    self-attention. ``ddpmpp`` and ``ncsnpp`` are the two official variants.
     """
 
     resolution: int = 32
