@@ -15,6 +15,7 @@ _SUBMODULES = (
     "curves",
     "datasets",
     "denoisers",
+    "ensemble_probe",
     "features",
     "knn_probe",
     "labels",

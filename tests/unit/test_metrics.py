@@ -12,6 +12,7 @@ from scipy.linalg import sqrtm, subspace_angles
 from scipy.stats import norm
 from sklearn.decomposition import PCA
 from sklearn.metrics import confusion_matrix, jaccard_score
+from sklearn.neighbors import NearestNeighbors
 
 from repdyn.csnr import csnr
 from repdyn.metrics import (
@@ -23,6 +24,7 @@ from repdyn.metrics import (
     frechet_from_moments,
     iou_of_confusion,
     mean_iou,
+    memorised,
     projected_csnr,
     sliced_wasserstein,
 )
@@ -362,3 +364,68 @@ def test_projection_between_orthogonal_and_equal_classes() -> None:
         return projected_csnr(torch.einsum("nd,kdr->nkr", x, bases), labels, bases, (2,))[0]
 
     assert projected(apart) == float("inf") and projected(equal) == pytest.approx(1 / 2, rel=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------------ memorisation
+
+
+def test_planted_copies_are_found_and_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    training = rng.standard_normal((500, 3, 4, 4)) + 100  # a large mean, which products must survive
+    originals = rng.permutation(500)[:40]
+    samples = rng.standard_normal((100, 3, 4, 4)) + 100
+    samples[:40] = training[originals] + 0.01 * rng.standard_normal((40, 3, 4, 4))
+    found = memorised(samples, training)
+    assert found.novel == 0.6
+    assert (found.ratio[:40] < 0.05).all() and (found.ratio[40:] > 0.7).all()
+    assert (found.nearest[:40] == originals).all()
+    exact = memorised(training[originals], training, max_numbers=1000)
+    assert exact.novel == 0 and (exact.ratio == 0).all() and (exact.nearest == originals).all()
+
+
+def test_distances_against_scikit_learn() -> None:
+    rng = np.random.default_rng(1)
+    samples, training = rng.standard_normal((60, 7)), rng.standard_normal((90, 7))
+    distances, indices = NearestNeighbors(n_neighbors=2).fit(training).kneighbors(samples)
+    for max_numbers in (1, 2000, 10**7):
+        found = memorised(torch.from_numpy(samples), training, max_numbers=max_numbers)
+        np.testing.assert_allclose(found.ratio, distances[:, 0] / distances[:, 1], rtol=1e-5)
+        assert (found.nearest == indices[:, 0]).all()
+
+
+def test_the_threshold_is_a_ratio_of_distances() -> None:
+    training = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 50.0]])
+    samples = np.array([[0.7, 0.0], [0.8, 0.0], [-1.0, 0.0]])  # ratios 0.7/2.3, 0.8/2.2, 1/4
+    assert memorised(samples, training).novel == pytest.approx(1 / 3)
+    assert memorised(samples, training, threshold=0.26).novel == pytest.approx(2 / 3)
+    np.testing.assert_allclose(memorised(samples, training).ratio, [0.7 / 2.3, 0.8 / 2.2, 0.25], rtol=1e-6)
+
+
+def test_an_original_that_is_there_twice() -> None:
+    """An exact copy of a duplicate is found; a near copy is not, as the docstring says."""
+    training = np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
+    assert memorised(np.array([[0.0, 0.0], [0.01, 0.0]]), training).ratio.tolist() == [0.0, 1.0]
+
+
+def test_images_of_bytes_do_not_wrap_around() -> None:
+    training = torch.tensor([[0], [250], [130]], dtype=torch.uint8)
+    assert memorised(torch.tensor([[255]], dtype=torch.uint8), training).nearest.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("samples", "training", "options", "message"),
+    [
+        (np.zeros((2, 3)), np.zeros((4, 2)), {}, "items of one size, got 3 and 2"),
+        (np.zeros((2, 3)), np.zeros((1, 3)), {}, "training 2, got 2 and 1"),
+        (np.zeros((0, 3)), np.zeros((4, 3)), {}, "at least 1 item"),
+        (np.zeros(3), np.zeros((4, 3)), {}, r"samples must be \(num, \*shape\)"),
+        (np.zeros((2, 3)), np.full((4, 3), np.nan), {}, "training must be finite"),
+        (np.zeros((2, 3)), np.zeros((4, 3)), {"threshold": 1.0}, r"threshold must be in \(0, 1\), got 1.0"),
+        (np.zeros((2, 3)), np.zeros((4, 3)), {"max_numbers": 0}, "max_numbers must be at least 1"),
+    ],
+)
+def test_copies_that_cannot_be_looked_for(
+    samples: np.ndarray, training: np.ndarray, options: dict, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        memorised(samples, training, **options)
