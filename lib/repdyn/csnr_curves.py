@@ -76,7 +76,7 @@ def measure(
     count = resample_counts(len(reading.test_labels), config.resamples, config.seed)
     rows, accuracies, resampled = [], [], []
     for name in tqdm(reading.layers, desc="CSNR", unit="layer", disable=not progress):
-        activations = reading.activations.pop(name)
+        activations = reading.activations[name]
         validation, correct = accuracy_curves(
             activations, reading.train_labels, reading.test_labels, reading.splits, config.l2
         )
@@ -141,7 +141,7 @@ def level_energies(
 
 
 def _quantity(
-    config: CSNRConfig, reading: Reading, name: str, activations: Tensor, count: np.ndarray
+    config: CSNRConfig, reading: Reading, name: str, activations: Sequence[Tensor], count: np.ndarray
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The ratios of one layer, each (W, R, S), and the CSNR of every resample, (B, W, R, S)."""
     num, shape = len(reading.train_labels), (len(config.ways), len(config.ranks), len(config.sigmas))
