@@ -120,24 +120,27 @@ def pick(result: dict[str, Any], key: str, layer: str, way: str = "raw", rank: i
 
 
 def level_energies(
-    frames: Frames, train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, ranks: Sequence[int]
+    frames: Frames, train: ClassMoments, test: Tensor, labels: Tensor, ranks: Sequence[int]
 ) -> LevelEnergies:
-    """Energies of ``test`` (N, D) and ``train`` (M, D) in the subspaces of ``frames``, see :class:`LevelEnergies`.
+    """Energies in the subspaces of ``frames`` of the test items (N, D) with ``labels``, see :class:`LevelEnergies`.
+
+    Of the training items the moments are enough.
 
     Equation: ``eq-csnr``
     """
     index = [r - 1 for r in ranks]
-
-    def energies(coordinates: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        every = coordinates.square().cumsum(2)[:, :, index]  # (num, K, ranks)
-        return every[torch.arange(len(labels)), labels], every.sum(1)
-
-    seen = energies(frames.coordinates(train), train_labels)
     coordinates = frames.coordinates(test)
-    own, total = energies(coordinates, test_labels)
-    projected = projected_csnr(coordinates, test_labels, frames.bases, ranks)
-    ratios = [(a.sum(0) / (b - a).sum(0)).tolist() for a, b in ((own, total), seen)]
-    return LevelEnergies(own.numpy(), total.numpy(), *ratios, projected)
+    every = coordinates.square().cumsum(2)[:, :, index]  # (N, K, ranks)
+    own, total = every[torch.arange(len(labels)), labels], every.sum(1)
+    seen = torch.tensor(train.counts)[:, None, None] * train.energies(frames)[:, :, index]  # (K, K, ranks)
+    seen_own = seen.diagonal().sum(1)
+    return LevelEnergies(
+        own.numpy(),
+        total.numpy(),
+        (own.sum(0) / (total - own).sum(0)).tolist(),
+        (seen_own / (seen.sum((0, 1)) - seen_own)).tolist(),
+        projected_csnr(coordinates, labels, frames.bases, ranks),
+    )
 
 
 def _quantity(
@@ -149,13 +152,12 @@ def _quantity(
     resampled = np.empty((len(count), *shape), dtype=np.float32)
     fixed = _image_frames(config, reading) if name == features.POSTERIOR else None
     for s, level in enumerate(activations):
-        frames = fixed or _frames(config, ClassMoments(level[:num], reading.train_labels))
+        moments = ClassMoments(level[:num], reading.train_labels)
+        frames = fixed or _frames(config, moments)
         for w, frame in enumerate(frames):
             if fixed and config.ways[w] == "mean-off":  # the mean of the estimates drifts away from that of the images
-                frame = frame._replace(offset=_class_average(level[:num], reading.train_labels))
-            energies = level_energies(
-                frame, level[:num], reading.train_labels, level[num:], reading.test_labels, config.ranks
-            )
+                frame = frame._replace(offset=moments.means.mean(0))
+            energies = level_energies(frame, moments, level[num:], reading.test_labels, config.ranks)
             for key in found:
                 found[key][w, :, s] = getattr(energies, key)
             own, total = count @ energies.own, count @ energies.total  # (B, R)
@@ -173,11 +175,6 @@ def _image_frames(config: CSNRConfig, reading: Reading) -> list[Frames]:
 
 def _frames(config: CSNRConfig, moments: ClassMoments) -> list[Frames]:
     return [moments.frames(max(config.ranks), way, shared=config.shared) for way in config.ways]
-
-
-def _class_average(x: Tensor, labels: Tensor) -> Tensor:
-    """The mean over classes of their means, (D,): every class counts the same."""
-    return torch.stack([x[labels == k].double().mean(0) for k in labels.unique()]).mean(0)
 
 
 def _shape(row: dict[str, np.ndarray], resampled: np.ndarray, accuracy: np.ndarray, means: np.ndarray) -> dict:

@@ -324,6 +324,16 @@ def test_shared_directions_are_projected_out(classes: tuple) -> None:
     assert torch.allclose(frames.bases @ frames.bases.mT, expected @ expected.mT, atol=1e-9)
 
 
+@pytest.mark.parametrize("way", ["raw", "centred", "mean-off", "shared-off"])
+def test_energies_from_moments_are_those_of_the_coordinates(classes: tuple, way: str) -> None:
+    x, labels = classes
+    moments = ClassMoments(x, labels)
+    frames = moments.frames(3, way, shared=2)
+    for k, energies in enumerate(moments.energies(frames)):  # (K, rank)
+        by_hand = frames.coordinates(x[labels == k]).square().mean(0).cumsum(1)
+        assert torch.allclose(energies, by_hand, rtol=1e-10)
+
+
 @pytest.mark.parametrize(
     ("rank", "options", "message"),
     [

@@ -98,6 +98,18 @@ class ClassMoments:
             bases.append(torch.from_numpy(vectors[:, ::-1].copy()))
         return Frames(torch.stack(bases), offset)
 
+    def energies(self, frames: Frames) -> Tensor:
+        """Mean energy of class k in the first r + 1 directions of class l, at place (k, l, r) of (K, K, rank).
+
+        The mean over the class of the squared :meth:`Frames.coordinates`, summed over directions.
+        """
+        bases, offset = frames
+        K, D, rank = bases.shape
+        cross = self.means[:, :, None] * offset
+        about = self.second - cross - cross.mT + offset[:, None] * offset  # (K, D, D)
+        flat = bases.movedim(0, 1).reshape(D, K * rank)
+        return ((about @ flat) * flat).sum(1).view(-1, K, rank).cumsum(2)
+
     def _second_about(self, way: str, shared: int) -> tuple[Tensor, Tensor]:
         """Second moments (K, D, D) whose eigenvectors are the bases, and the offset (D,)."""
         mean, nothing = self.means.mean(0), torch.zeros_like(self.means[0])
