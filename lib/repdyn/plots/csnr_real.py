@@ -90,8 +90,7 @@ def pairs(entries: list[Pair], *, way: str = "raw", rank: int = 1, ceiling: bool
             sigma_axis(below)
         top[0].set_ylabel(f"CSNR / floor, rank {rank}")
         bottom[0].set_ylabel("probe accuracy")
-        handles, labels = top[0].get_legend_handles_labels()
-        bottom[0].legend(handles, labels, loc="lower left", fontsize=9)
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     return fig
 
 
@@ -110,11 +109,11 @@ def made_how(result: dict[str, Any], names: list[str]) -> Figure:
             ax.set_xscale("log")
             ax.set_xticks([0.01, 1])
         row[0].set_ylabel(f"{name}\nCSNR / floor")
-    for ax, way in zip(axes[0], result["ways"], strict=True):
-        ax.set_title(WAY_NAMES[way], fontsize=9.5)
+    for top, bottom, way in zip(axes[0], axes[-1], result["ways"], strict=True):
+        top.set_title(WAY_NAMES[way], fontsize=9.5)
+        bottom.set_xlabel(r"noise level $\sigma$", fontsize=9.5)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=9)
-    fig.supxlabel(r"noise level $\sigma$", fontsize=10)
     return fig
 
 
@@ -153,6 +152,8 @@ def scatter(result: dict[str, Any], *, way: str = "raw", rank: int = 1) -> Figur
         ax.plot(gain, accuracy, "-", marker=MARKERS[i % len(MARKERS)], color=color, ms=4, lw=1, label=name)
         ax.plot(gain[0], accuracy[0], "o", ms=10, mfc="none", mec=color)
     ax.set_xscale("log")
+    ax.set_xticks([1, 2, 3, 4], ["1", "2", "3", "4"])
+    ax.set_xticks([], minor=True)
     ax.set_xlabel(f"CSNR / floor, rank {rank}")
     ax.set_ylabel("probe accuracy")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
