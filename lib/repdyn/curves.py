@@ -19,7 +19,18 @@ from repdyn._feature_files import FeatureFolder, LayerFeatures
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.probes import fit_path, peak_height
 
-__all__ = ["CurveConfig", "Curves", "Reading", "accuracy_curves", "measure", "probe_curves", "read_features"]
+__all__ = [
+    "CurveConfig",
+    "Curves",
+    "Reading",
+    "accuracy_curves",
+    "digest",
+    "image_subset",
+    "measure",
+    "probe_curves",
+    "read_features",
+    "untrained_twin",
+]
 
 _TOGETHER = 3e7  # features that are read at once: as many levels as that makes, and at least one
 
@@ -131,7 +142,7 @@ def read_features(
         denoiser = pretrained.load(config.weights, features.default_device())
     if config.untrained:
         denoiser = untrained_twin(denoiser, config.seed)
-    train, test = (_subset(config, split) for split in ("train", "test"))
+    train, test = (image_subset(config, split) for split in ("train", "test"))
     images = torch.cat([train.images, test.images])
     layers = _layers(config, denoiser)
     folder = _extract(config, denoiser, images, layers, cache, progress)
@@ -205,7 +216,10 @@ def _layers(config: CurveConfig, denoiser: nn.Module) -> list[str]:
 
 
 def untrained_twin(denoiser: nn.Module, seed: int) -> nn.Module:
-    """The same network with weights drawn from ``seed``."""
+    """The same denoiser with its network's weights drawn from ``seed``; ``denoiser`` itself is left as it is.
+
+    Raises ``ValueError`` if the network has no configuration, ``denoiser.model.config``, to build another one from.
+    """
     if not hasattr(denoiser, "model") or not hasattr(denoiser.model, "config"):
         raise ValueError("the denoiser's network has no configuration to build it from anew: untrained needs one")
     twin = copy.copy(denoiser)  # the same preconditioning
@@ -216,7 +230,12 @@ def untrained_twin(denoiser: nn.Module, seed: int) -> nn.Module:
     return twin.eval().to(next(denoiser.parameters()).device)
 
 
-def _subset(config: CurveConfig, split: str) -> datasets.ImageSet:
+def image_subset(config: Any, split: str) -> datasets.ImageSet:
+    """The images of ``config.dataset`` that a measurement uses: ``num_train`` or ``num_test``, drawn evenly by class.
+
+    ``config`` is any object with these fields and ``seed``; a number that is None means all images of the split.
+    Raises ``ValueError`` for labels of pixels, and for more images of a class than there are.
+    """
     data = datasets.load(config.dataset, split)
     if data.labels.ndim != 1:
         raise ValueError(

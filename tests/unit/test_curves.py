@@ -8,6 +8,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -278,3 +279,15 @@ def test_noise_levels_in_portions_give_the_same(monkeypatch: pytest.MonkeyPatch)
         np.testing.assert_array_equal(one[1][:, 0], correct[:, level])
     assert correct.mean() > 0.6
     assert peak_height(correct.mean(0), 2).index == 2
+
+
+def test_a_subset_for_any_settings() -> None:
+    settings = SimpleNamespace(dataset="digits", num_train=30, num_test=None, seed=3)
+    train, test = (curves.image_subset(settings, split) for split in ("train", "test"))
+    whole = datasets.load("digits", "train")
+    chosen, _ = datasets.stratified_split(whole.labels, 30, 3)
+    assert torch.equal(train.images, whole.images[chosen]) and torch.equal(train.labels, whole.labels[chosen])
+    assert train.labels.bincount().tolist() == [3] * 10 and len(test.images) == len(datasets.load("digits", "test")[0])
+    settings.num_train = 100_000
+    with pytest.raises(ValueError, match="num=100000 asks for more items of some class than there are"):
+        curves.image_subset(settings, "train")
