@@ -16,7 +16,7 @@ from repdyn.noise import VP_TIMES, ddpm_alpha_bar, ddpm_sigma, vp_sigma
 if TYPE_CHECKING:
     from repdyn.training import TrainConfig
 
-__all__ = ["Batch", "batch_indices", "check", "draw", "dropout_seed", "share"]
+__all__ = ["Batch", "batch_indices", "check", "draw", "dropout_seed", "share", "unlabelled"]
 
 # What a draw is for: the first part of its key, after the configuration's seed.
 _ORDER, _NOISE, _DROPOUT, _AUGMENT = range(4)
@@ -35,9 +35,24 @@ class Batch(NamedTuple):
     conditions: dict[str, Tensor]
 
 
+def unlabelled(data: Tensor) -> ImageSet:
+    """A data set of (N, *shape) floating-point samples without labels; ``ValueError`` for anything else."""
+    if not data.is_floating_point() or data.ndim < 2 or not len(data) or not torch.isfinite(data).all():
+        raise ValueError(
+            f"data must be finite floating-point samples (N, *shape), got {data.dtype} {tuple(data.shape)}"
+        )
+    return ImageSet(data, torch.empty(0, dtype=torch.int64), (), "")
+
+
 def check(config: TrainConfig, data: ImageSet) -> None:
-    """Raise ``ValueError`` when the network is told classes that the data has not, or has more of."""
-    classes = config.network.num_classes
+    """Raise ``ValueError`` when the network is told classes that the data has not or has more of, or none can flip."""
+    if config.flip and data.images.ndim != 4:
+        raise ValueError(
+            f"flip mirrors images (N, C, H, W), the data has shape {tuple(data.images.shape)}: leave it out"
+        )
+    classes = _told_classes(config)
+    if classes and not len(data.labels):
+        raise ValueError(f"network.num_classes is {classes}, but {config.dataset} has no labels: leave it 0")
     if classes and (data.labels.ndim > 1 or int(data.labels.max()) >= classes):
         has = "a label for every pixel" if data.labels.ndim > 1 else f"labels up to {int(data.labels.max())}"
         raise ValueError(f"network.num_classes is {classes}, but {config.dataset} has {has}: change it, or leave it 0")
@@ -46,7 +61,8 @@ def check(config: TrainConfig, data: ImageSet) -> None:
 def draw(step: int, config: TrainConfig, data: ImageSet) -> Batch:
     """The whole batch of step ``step``, on the CPU."""
     indices = batch_indices(step, config, len(data.images))
-    x0 = to_unit_range(data.images[indices])
+    x0 = data.images[indices]
+    x0 = x0 if x0.is_floating_point() else to_unit_range(x0)
     generator = _generator(config.seed, _NOISE, step)
     sigma = _noise_levels(config, len(x0), generator)
     noise = torch.randn(x0.shape, generator=generator)
@@ -54,11 +70,12 @@ def draw(step: int, config: TrainConfig, data: ImageSet) -> Batch:
         mirrored = torch.rand(len(x0), generator=generator) < 0.5
         x0 = torch.where(mirrored[:, None, None, None], x0.flip(-1), x0)
     conditions = {}
-    if config.network.num_classes:
-        conditions["class_labels"] = F.one_hot(data.labels[indices].long(), config.network.num_classes).float()
+    if classes := _told_classes(config):
+        conditions["class_labels"] = F.one_hot(data.labels[indices].long(), classes).float()
     if config.augment:
         x0, conditions["augment_labels"] = augment(x0, config.augment, _generator(config.seed, _AUGMENT, step))
-    elif config.network.augment_dim:  # told "nothing was done": several processes need a gradient for every parameter
+    elif config.network is not None and config.network.augment_dim:
+        # Told "nothing was done": several processes need a gradient for every parameter.
         conditions["augment_labels"] = x0.new_zeros(len(x0), config.network.augment_dim)
     return Batch(x0, sigma, noise, conditions)
 
@@ -69,7 +86,14 @@ def share(batch: Batch, index: int, of: int, device: torch.device) -> Batch:
     return Batch(x0, sigma, noise, {name: value[index::of].to(device) for name, value in batch.conditions.items()})
 
 
+def _told_classes(config: TrainConfig) -> int:
+    return 0 if config.network is None else config.network.num_classes
+
+
 def _noise_levels(config: TrainConfig, num: int, generator: torch.Generator) -> Tensor:
+    if config.sigmas is not None:
+        levels = torch.tensor(config.sigmas, dtype=torch.float32)
+        return levels[torch.randint(len(levels), (num,), generator=generator)]
     if config.preconditioning == "epsilon":
         levels = torch.as_tensor(ddpm_sigma(np.arange(1000), ddpm_alpha_bar()), dtype=torch.float32)
         return levels[torch.randint(len(levels), (num,), generator=generator)]

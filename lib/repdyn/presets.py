@@ -34,21 +34,24 @@ _CIFAR_SMALL = TrainConfig(
     flip=True,
 )
 
-PRESETS: dict[str, TrainConfig] = {
-    "fashion-small": TrainConfig(
-        dataset="fashion-mnist",
-        network=UNetConfig(
-            resolution=28,
-            channels=1,
-            model_channels=32,
-            channel_mult=(1, 1, 3),
-            num_blocks=1,
-            attn_resolutions=(7,),
-            dropout=0.0,
-        ),
-        images=20 * 60_000,
-        batch_size=128,
+_FASHION_SMALL = TrainConfig(
+    dataset="fashion-mnist",
+    network=UNetConfig(
+        resolution=28,
+        channels=1,
+        model_channels=32,
+        channel_mult=(1, 1, 3),
+        num_blocks=1,
+        attn_resolutions=(7,),
+        dropout=0.0,
     ),
+    images=20 * 60_000,
+    batch_size=128,
+)
+
+PRESETS: dict[str, TrainConfig] = {
+    "fashion-small": _FASHION_SMALL,
+    "fashion-small-ddpm": replace(_FASHION_SMALL, preconditioning="epsilon"),
     "cifar10-small": _CIFAR_SMALL,
     "cifar10-small-ddpm": replace(_CIFAR_SMALL, preconditioning="epsilon"),
     # EDM's for CIFAR-10, but for augmentation: no scaling, quarter turns only, mirroring untold. Several GPUs, days.

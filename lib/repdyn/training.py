@@ -1,4 +1,4 @@
-"""Training of a denoiser: a generator that yields after every step, with EMA, checkpoints and exact resume.
+"""Training of any denoiser: a generator that yields after every step, with EMA, checkpoints and exact resume.
 
 All randomness of step ``i`` is drawn from the seed and ``i`` alone, so a resumed run needs no generator state, and a
 run on several processes draws what one process would. Only dropout differs from process to process.
@@ -6,13 +6,14 @@ run on several processes draws what one process would. Only dropout differs from
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 import math
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -21,66 +22,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from repdyn import _augment, _batches, datasets
-from repdyn.denoisers import EDMDenoiser, VPDenoiser, dae_loss
-from repdyn.networks.unet import UNet, UNetConfig
+from repdyn import _batches, _memory_format, datasets
+from repdyn._train_config import TrainConfig, config_from_dict
+from repdyn.denoisers import EDMDenoiser, VPDenoiser, dae_loss, edm_loss_weight
+from repdyn.networks.unet import UNet
 from repdyn.noise import VP_TIMES, vp_sigma
 
 __all__ = ["Step", "TrainConfig", "config_from_dict", "make_denoiser", "read_state", "train", "write_tensors"]
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that determines a training. Lengths are counted in images, so budgets compare across batch sizes.
-
-    ``batch_size`` is that of all processes together. ``preconditioning`` is 'edm', with noise levels
-    log sigma ~ N(``p_mean``, ``p_std``^2); 'epsilon': a DDPM, with time steps drawn evenly and the error of the
-    predicted noise as the loss; or 'vp', the same in continuous time (Karras et al., 2022, table 1). ``flip`` mirrors
-    every other image. ``augment`` is the probability of each transform of a non-leaking augmentation: mirroring,
-    quarter turns, translation, of which the network is told (``network.augment_dim`` must be 6). A network with
-    ``num_classes`` is told each image's class. The learning rate rises linearly over ``warmup_images``; the
-    exponential moving average of the weights has a half-life of ``ema_halflife_images``, or of ``ema_rampup`` times
-    the images seen, whichever is shorter. Defaults follow Karras et al. (2022) where the scale allows.
-    """
-
-    dataset: str
-    network: UNetConfig
-    images: int
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    warmup_images: int = 20_000
-    ema_halflife_images: int = 500_000
-    ema_rampup: float = 0.05
-    flip: bool = False
-    augment: float = 0.0
-    preconditioning: str = "edm"
-    p_mean: float = -1.2
-    p_std: float = 1.2
-    sigma_data: float = 0.5
-    grad_clip: float = 1.0
-    precision: str = "bf16"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        positive = "images batch_size learning_rate ema_halflife_images ema_rampup p_std sigma_data grad_clip"
-        for name in positive.split():
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.precision not in ("bf16", "no"):
-            raise ValueError(f"precision must be 'bf16' or 'no', got {self.precision!r}")
-        if self.preconditioning not in ("edm", "epsilon", "vp"):
-            raise ValueError(f"preconditioning must be 'edm', 'epsilon' or 'vp', got {self.preconditioning!r}")
-        if not 0 <= self.augment <= 1:
-            raise ValueError(f"augment must be a probability, got {self.augment}")
-        if self.augment and self.network.augment_dim != _augment.NUM_LABELS:
-            raise ValueError(
-                f"network.augment_dim must be {_augment.NUM_LABELS} for augment > 0, got {self.network.augment_dim}"
-            )
-
-    @property
-    def steps(self) -> int:
-        """Number of optimiser steps."""
-        return -(-self.images // self.batch_size)
 
 
 @dataclass
@@ -94,13 +42,18 @@ class Step:
     images: int
     loss: float
     images_per_second: float
-    denoiser: EDMDenoiser | VPDenoiser
-    ema: EDMDenoiser | VPDenoiser
+    denoiser: nn.Module
+    ema: nn.Module
     main: bool = True
 
 
 def make_denoiser(config: TrainConfig) -> EDMDenoiser | VPDenoiser:
-    """The untrained denoiser of a configuration, its weights drawn from the configuration's seed."""
+    """The untrained denoiser of a configuration, its weights drawn from the configuration's seed.
+
+    Raises ``ValueError`` for a configuration without a network.
+    """
+    if config.network is None:
+        raise ValueError("config.network is None: pass the denoiser, or a configuration of its network")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = UNet(config.network)
@@ -109,24 +62,19 @@ def make_denoiser(config: TrainConfig) -> EDMDenoiser | VPDenoiser:
     return VPDenoiser(network, None if config.preconditioning == "epsilon" else 1 / (1 + vp_sigma(VP_TIMES) ** 2))
 
 
-def config_from_dict(values: dict) -> TrainConfig:
-    """Rebuild a :class:`TrainConfig` from its JSON form; raises ``ValueError`` for fields it does not have."""
-    unknown = set(values) - {field.name for field in fields(TrainConfig)}
-    unknown |= set(values["network"]) - {field.name for field in fields(UNetConfig)}
-    if unknown:
-        raise ValueError(f"config has unknown fields: {', '.join(sorted(unknown))}")
-    network = {k: tuple(v) if isinstance(v, list) else v for k, v in values["network"].items()}
-    return TrainConfig(**{**values, "network": UNetConfig(**network)})
-
-
 def train(
     config: TrainConfig,
     state_file: str | os.PathLike | None = None,
     *,
+    denoiser: nn.Module | None = None,
+    data: Tensor | None = None,
     cpu: bool = False,
     save_every_s: float = 120.0,
 ) -> Iterator[Step]:
     """Train a denoiser by ``config``, yielding a :class:`Step` after every optimiser step.
+
+    Any ``denoiser`` can stand in for that of ``config.network``; a copy of it is trained. Any ``data`` (N, *shape),
+    floating point and as it is, can stand in for ``config.dataset``, which then only says what it is.
 
     With ``state_file``, the state is written there at least every ``save_every_s`` seconds and at the end, by rename,
     and a run that finds the file goes on from it: on a CPU to bit-identical weights. ``cpu`` keeps a training off the
@@ -134,20 +82,25 @@ def train(
     without dropout they get the weights of one process, to rounding.
 
     Raises ``ValueError`` when ``state_file`` belongs to another configuration or is damaged, when the data does not fit
-    the network, and when there are more processes than images in a batch; ``FloatingPointError`` when the loss is not
-    finite.
+    the network, when the denoiser has no ``loss_weight`` and the configuration none instead, and when there are more
+    processes than images in a batch; ``FloatingPointError`` when the loss is not finite.
     """
     accelerator = Accelerator(cpu=cpu, mixed_precision="no")  # accelerate knows one precision a process, we do not
     if config.batch_size < accelerator.num_processes:
         raise ValueError(f"batch_size must be at least the {accelerator.num_processes} processes: start fewer")
-    data = datasets.load(config.dataset, "train")
+    data = datasets.load(config.dataset, "train") if data is None else _batches.unlabelled(data)
     _batches.check(config, data)
-    denoiser, ema = make_denoiser(config), make_denoiser(config).requires_grad_(False).eval()
+    denoiser = make_denoiser(config) if denoiser is None else copy.deepcopy(denoiser)
+    if config.weighting == "denoiser" and not hasattr(denoiser, "loss_weight"):
+        raise ValueError(f"{type(denoiser).__name__} has no loss_weight(sigma): give it one, or choose a weighting")
+    ema = copy.deepcopy(denoiser).requires_grad_(False).eval()
     optimizer = torch.optim.Adam(denoiser.parameters(), lr=config.learning_rate)
     step = 0
     if state_file is not None and Path(state_file).exists():
         step = _restore(state_file, config, denoiser, ema, optimizer)
-    ema.to(accelerator.device)
+    memory_format = _fastest_format(config, denoiser.to(accelerator.device), data)
+    denoiser.to(memory_format=memory_format)
+    ema.to(accelerator.device, memory_format=memory_format)
     model, optimizer = accelerator.prepare(denoiser, optimizer)
     main, started, saved, first = accelerator.is_main_process, time.monotonic(), time.monotonic(), step
     while step < config.steps:
@@ -173,19 +126,15 @@ def _optimise(
     # Each process takes its share of the batch that a single process would have drawn.
     device, processes = accelerator.device, accelerator.num_processes
     whole = _batches.draw(step, config, data)
-    x0, sigma, noise, conditions = _batches.share(whole, accelerator.process_index, processes, device)
+    batch = _batches.share(whole, accelerator.process_index, processes, device)
     model.train()
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * min(1.0, (step + 1) * config.batch_size / max(config.warmup_images, 1))
-    with (
-        torch.random.fork_rng([device] if device.type == "cuda" else []),
-        torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"),
-    ):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(_batches.dropout_seed(config, step, accelerator.process_index))
-        weight = accelerator.unwrap_model(model).loss_weight(sigma)
-        loss = (weight * dae_loss(functools.partial(model, **conditions), x0, sigma, noise)).mean() / x0[0].numel()
+        loss = _loss(config, model, _loss_weight(config, accelerator.unwrap_model(model), batch.sigma), batch)
         # The processes' gradients are averaged, and shares may differ by one image: each counts by its size.
-        loss = loss * (len(x0) * processes / config.batch_size)
+        loss = loss * (len(batch.x0) * processes / config.batch_size)
     total = accelerator.reduce(loss.detach(), "mean").item()
     if not math.isfinite(total):  # in all processes at once, so that none waits for another in vain
         raise FloatingPointError(
@@ -197,6 +146,30 @@ def _optimise(
     optimizer.step()
     optimizer.zero_grad()
     return total
+
+
+def _loss(config: TrainConfig, model: nn.Module, weight: Tensor | float, batch: _batches.Batch) -> Tensor:
+    x0, sigma, noise, conditions = batch
+    with torch.autocast(x0.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        errors = dae_loss(functools.partial(model, **conditions), x0, sigma, noise)
+    return (weight * errors).mean() / x0[0].numel()
+
+
+def _fastest_format(config: TrainConfig, denoiser: nn.Module, data: datasets.ImageSet) -> torch.memory_format:
+    batch = _batches.draw(0, config, data)
+    batch = _batches.share(batch, 0, 1, next(denoiser.parameters()).device)
+    weight = _loss_weight(config, denoiser, batch.sigma)
+    return _memory_format.fastest(
+        denoiser, batch.x0, lambda trial, x0: _loss(config, trial, weight, batch._replace(x0=x0))
+    )
+
+
+def _loss_weight(config: TrainConfig, denoiser: nn.Module, sigma: Tensor) -> Tensor | float:
+    if config.weighting == "denoiser":
+        return denoiser.loss_weight(sigma)
+    if config.weighting == "edm":
+        return edm_loss_weight(sigma, config.sigma_data)
+    return sigma**-2 if config.weighting == "epsilon" else 1.0
 
 
 @torch.no_grad()
@@ -242,7 +215,12 @@ def _restore(path: str | os.PathLike, config: TrainConfig, model: nn.Module, ema
     if "step" not in metadata or config_from_dict(json.loads(metadata["config"])) != config:
         raise ValueError(f"{path} belongs to another training configuration: choose another file, or remove it")
     for prefix, module in (("model.", model), ("ema.", ema)):
-        module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        try:
+            module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        except RuntimeError as error:  # of a denoiser that was passed: the configuration knows nothing of it
+            raise ValueError(
+                f"{path} holds the state of another denoiser: choose another file, or remove it"
+            ) from error
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("adam."):

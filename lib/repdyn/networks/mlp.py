@@ -26,8 +26,6 @@ class MLPDenoiser(nn.Module):
     outside the schedule it stays at its end. ``n`` numbers a sample, ``hidden`` units in each hidden layer; the initial
     weights depend on ``seed`` alone. The defaults are those of the paper's synthetic experiments.
 
-    DDPM's loss is :func:`repdyn.denoisers.dae_loss` divided by sigma^2, at levels of the schedule.
-
     Raises ``ValueError`` for sizes that are not positive, and fewer than two layers.
     Source: Ho et al. (2020); Li et al., arXiv 2502.05743, experimental details of Figure 5.
     """
@@ -56,6 +54,13 @@ class MLPDenoiser(nn.Module):
         for layer in self.hidden:
             h = layer(h)
         return (flat - sigma * self.output(h)).view_as(x)
+
+    def loss_weight(self, sigma: Tensor) -> Tensor:
+        """Weight of the squared error at ``sigma``, 1 / sigma^2: then the loss is that of the predicted noise.
+
+        Source: Ho et al. (2020), equation 14.
+        """
+        return sigma**-2
 
     def feature_layers(self) -> dict[str, nn.Module]:
         """The hidden layers, after their ReLU, in the order of the forward pass: name -> module."""

@@ -17,11 +17,11 @@ __all__ = ["MoLRGDenoiser"]
 class MoLRGDenoiser(nn.Module):
     """The posterior mean of a noisy MoLRG with K learnable subspaces of dimension d in R^n, of equal weight.
 
-    ``bases`` (K, n, d) is differentiable and has orthonormal columns whatever the optimiser does: each is a product of
-    d Householder reflections. It starts uniformly random, from ``seed``, and may be assigned. ``delta`` in [0, 1) is
-    the deviation of the data outside its subspace; with ``learn_delta`` it is trained too, from that value on, which
-    must be positive. Train it through :func:`repdyn.denoisers.dae_loss`, without weight decay: the parameter behind
-    ``bases`` holds signs, which may not shrink. A sample costs O(n K d).
+    ``bases`` (K, n, d) is differentiable and has orthonormal columns whatever the optimiser does: each is a product
+    of d Householder reflections. It starts uniformly random, from ``seed``, and may be assigned. ``delta`` in [0, 1)
+    is the deviation of the data outside its subspace; with ``learn_delta`` it is trained too, from that value on,
+    which must be positive. Train it without weight decay: the parameter behind ``bases`` holds signs, which may not
+    shrink. A sample costs O(n K d).
 
     Raises ``ValueError`` for d > n, and sizes or delta out of range.
     Source: Li et al., arXiv 2502.05743, Proposition 1, as a network.
@@ -59,6 +59,10 @@ class MoLRGDenoiser(nn.Module):
         weights = torch.softmax(contrast / 2 * parts.square().sum(2), dim=1)  # (batch, K)
         projection = torch.einsum("bkd,knd->bn", weights[:, :, None] * parts, bases)
         return (xi * flat + (zeta - xi) * projection).view_as(x)
+
+    def loss_weight(self, sigma: Tensor) -> Tensor:
+        """Weight of the squared error at ``sigma``: 1, the plain loss of a denoising auto-encoder."""
+        return torch.ones_like(sigma)
 
     def feature_layers(self) -> dict[str, nn.Module]:
         """No hidden layers: only the posterior can be read."""
