@@ -31,9 +31,7 @@ from repdyn.networks.unet import UNet
 from repdyn.probes import LinearProbe, fit_many
 
 ROUNDS, L2, CLOSE = 2, 1e-4, 0.002
-SWEEP = CurveConfig(
-    dataset="fashion-mnist", num_train=24_000, layers=("dec/14x14_up",), posterior=False, splits=1
-)
+SWEEP = CurveConfig(dataset="fashion-mnist", num_train=24_000, layers=("dec/14x14_up",), posterior=False, splits=1)
 KEPT = Path(__file__).resolve().parent.parent / "_build" / "benchmark-features"
 NUM_TRAIN, NUM_TEST, LIMIT = 50_000, 10_000, 6.0  # CIFAR-10's images; gigabytes
 
