@@ -9,8 +9,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import NullFormatter
 
 from repdyn import csnr
 from repdyn.denoisers import Denoiser
@@ -91,9 +92,9 @@ def curves(
 
 def band(ax: Axes, x: Sequence[float], values: object, style: str, color: str, label: str) -> None:
     """Mean over repetitions (R, S) with a band from the lowest to the highest."""
-    values = np.asarray(values)
-    ax.plot(x, values.mean(0), style, color=COLORS.get(color, color), label=label)
-    ax.fill_between(x, values.min(0), values.max(0), color=COLORS.get(color, color), alpha=0.2, lw=0)
+    values, color = np.asarray(values), COLORS.get(color, color)
+    ax.plot(x, values.mean(0), style, color=color, label=label)
+    ax.fill_between(x, values.min(0), values.max(0), color=color, alpha=0.2, lw=0)
 
 
 def posterior_estimates(
@@ -134,9 +135,12 @@ def training_length(runs: Runs, *, d: int, K: int, delta: float) -> Figure:
         linear = np.mean([run["linear_excess"][place] for run in runs])
         left.axhline(linear, 0.0, 0.06, color=color, lw=3)
     left.set(xscale="log", yscale="log", xlabel="samples seen", ylabel="excess loss / least loss")
+    left.xaxis.set_minor_formatter(NullFormatter())
+    left.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5], ["0.02", "0.05", "0.1", "0.2", "0.5"])
+    left.yaxis.set_minor_formatter(NullFormatter())
     left.legend()
     ratio = over_seeds(runs, lambda run, i: np.mean(run["checkpoints"][i]["posterior_csnr"], 0), stages)
-    shades = plt.get_cmap("viridis_r")(np.linspace(0.2, 1, len(ratio)))
+    shades = map(to_hex, plt.get_cmap("viridis_r")(np.linspace(0.2, 1, len(ratio))))
     for values, count, color, marker in zip(ratio, images, shades, MARKERS, strict=False):
         band(right, sigmas, values, marker + "-", color, f"{count:,}")
     right.plot(sigmas, csnr.exact(sigmas, d=d, K=K, delta=delta), "--", color=COLORS["black"], label="optimal")
@@ -179,7 +183,7 @@ def final(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def memory(series: Mapping[str, Runs]) -> Figure:
     """Which optimum the network is nearer to, its loss on training samples and on others, for each size of data."""
-    fig, axes = plt.subplots(1, 3, figsize=(7.5, 3.4), sharex=True)
+    fig, axes = plt.subplots(1, 3, figsize=(7.5, 3.6), sharex=True)
     for (label, runs), color, marker in zip(series.items(), CLASS_COLORS, MARKERS, strict=False):
         sigmas = runs[0]["sigmas"]
         band(axes[0], sigmas, [final(run)["memorised"] for run in runs], marker + "-", color, label)
@@ -190,8 +194,5 @@ def memory(series: Mapping[str, Runs]) -> Figure:
     axes[0].axhline(0.5, color=COLORS["black"], lw=1, ls=":")
     for ax in axes[1:]:
         ax.axhline(1.0, color=COLORS["black"], lw=1, ls=":")
-        ax.set_yscale("log")
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.yaxis.set_minor_formatter(NullFormatter())
-    axes[0].legend(title="training samples", fontsize=9)
+    fig.legend(*axes[0].get_legend_handles_labels(), title="training samples", loc="outside upper center", ncols=5)
     return fig
