@@ -80,11 +80,13 @@ def curves(
     axes[1].plot(fine, csnr.theorem2(fine, d=d, K=K, delta=delta), "--", color=COLORS["pink"], label="Theorem 2")
     for (label, values), color, style in zip(ratios.items(), CLASS_COLORS, ("o-", "s--", "^-.", "D:"), strict=False):
         axes[2].plot(sigmas, values, style, color=color, label=label)
-    axes[2].set_yscale("log")
     axes[1].set_yscale("log")
+    axes[2].set(yscale="log", ylim=(0.4, 16))
+    axes[2].set_yticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
+    axes[2].yaxis.set_minor_formatter(NullFormatter())
     for ax, label in zip(axes, ("probe accuracy, %", "CSNR of the posterior", "CSNR of the features"), strict=True):
         ax.set_ylabel(label)
-        ax.legend(fontsize=9)
+        ax.legend(fontsize=9, ncols=2 if ax is axes[2] else 1)
     timestep_axis(axes[0]).set_xlabel("")
     sigma_axis(axes[2])
     return fig
