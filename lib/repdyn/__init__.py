@@ -11,10 +11,12 @@ __version__ = _version("repdyn")
 
 _SUBMODULES = (
     "csnr",
+    "csnr_curves",
     "curves",
     "datasets",
     "denoisers",
     "empirical",
+    "ensemble_probe",
     "features",
     "knn_probe",
     "labels",
@@ -30,6 +32,7 @@ _SUBMODULES = (
     "pretrained",
     "probes",
     "records",
+    "resampling",
     "sampling",
     "training",
 )

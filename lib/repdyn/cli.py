@@ -1,12 +1,16 @@
-"""Command line: ``repdyn data``, ``train``, ``record``, ``verify``."""
+"""Command line: ``repdyn data``, ``train``, ``probe``, ``record``, ``verify``."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
+import numpy as np
 
-from repdyn import datasets, presets, records
+from repdyn import curves, datasets, presets, pretrained, records
+from repdyn.noise import PAPER_SIGMAS
 
 __all__ = ["main"]
 
@@ -23,7 +27,7 @@ class _Main(click.Group):
 
 @click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Representation dynamics of diffusion models: data, train, record, verify."""
+    """Representation dynamics of diffusion models: data, train, probe, record, verify."""
 
 
 @main.command()
@@ -68,6 +72,99 @@ def train(preset: str, out: Path, cpu: bool) -> None:
     """
     weights = presets.train(preset, out, cpu=cpu)
     click.echo(f"Weights in {weights}")
+
+
+class _List(click.ParamType):
+    """Values of one type with commas between them; given as a tuple."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind, self.name = kind, f"{kind.__name__},..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self.kind(part.strip()) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as 0.1,1", param, ctx)
+
+
+def _json_file(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
+    if value is not None and value.suffix != ".json":
+        raise click.BadParameter(f"{value} must end in .json")
+    return value
+
+
+@main.command()
+@click.option(
+    "--weights",
+    default="fashion-small",
+    show_default=True,
+    help=f"Whose features: a shipped denoiser ({', '.join(pretrained.available())}) or a file that repdyn train wrote.",
+)
+@click.option(
+    "--dataset",
+    type=click.Choice([name for name in datasets.NAMES if name != "image-folder"]),
+    default="fashion-mnist-mini",
+    show_default=True,
+    help="Images and labels; their size must be that of the network.",
+)
+@click.option("--num-train", default=1000, show_default=True, help="Training images, equally many of each class.")
+@click.option("--num-test", default=500, show_default=True, help="Test images, equally many of each class.")
+@click.option("--sigmas", type=_List(float), help="Noise levels, rising.  [default: the paper's ten]")
+@click.option("--noisy", is_flag=True, help="Add noise to the images; without it they are read clean.")
+@click.option("--layers", type=_List(str), help="Hidden layers, e.g. enc/7x7_block0.  [default: all]")
+@click.option(
+    "--l2",
+    type=_List(float),
+    default="1e-4,1e-3,1e-2,1e-1",
+    show_default=True,
+    help="Penalties of the probe; of several, validation images choose.",
+)
+@click.option("--splits", default=3, show_default=True, help="Repetitions, each with other validation images.")
+@click.option("--seed", default=0, show_default=True, help="Draws images, splits and noise.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Folder that keeps the features, for another run.")
+@click.option("--out", type=click.Path(path_type=Path), callback=_json_file, help="JSON file for result and settings.")
+def probe(noisy: bool, sigmas: tuple | None, l2: tuple, cache: Path | None, out: Path | None, **options: Any) -> None:
+    """Accuracy of linear probes on a denoiser's features, at each noise level.
+
+    The features of each layer are averaged over positions. A linear probe is fitted to them for each layer and noise
+    level; a sixth of the training images is held out and chooses the layer and the penalty, so the test images choose
+    nothing. The table has a line for each noise level:
+
+    \b
+      test       accuracy of the chosen layer, mean over splits
+      spread     highest less lowest over splits
+      posterior  accuracy of a probe on the denoised image itself
+
+    Below it are the chosen layer, the accuracy of raw pixels, and how far the best level stands above both ends, with
+    95 % intervals over test images: a peak has both intervals above zero.
+
+    Try: repdyn probe --sigmas 0.01,0.3,3 --layers dec/7x7_block0,dec/14x14_up
+    """
+    config = curves.CurveConfig(
+        sigmas=sigmas or PAPER_SIGMAS, noisy_input=noisy, l2=l2[0] if len(l2) == 1 else l2, **options
+    )
+    result = curves.measure(config, cache=cache, progress=True)
+    click.echo("\n".join(_table(result)))
+    if out is not None:
+        record = {"name": out.stem, "config": asdict(config), "metrics": result, "provenance": records.provenance()}
+        click.echo(f"Written to {records.write(record, out.parent)}")
+
+
+def _table(result: dict[str, Any]) -> list[str]:
+    test, posterior = np.array(result["test"]), np.mean(result["posterior"], axis=0)
+    lines = [f"{'sigma':>8}{'test':>10}{'spread':>10}{'posterior':>11}"]
+    for sigma, mean, spread, other in zip(result["sigmas"], test.mean(0), np.ptp(test, axis=0), posterior, strict=True):
+        lines.append(f"{sigma:8.3g}{mean:10.4f}{spread:10.4f}{other:11.4f}")
+    lines += [f"layer   {result['best_layer']}", f"pixels  {np.mean(result['pixels']):.4f}"]
+    if result["peak"] is not None:
+        peak = result["peak"]
+        lines.append(f"peak    at sigma {result['sigmas'][peak['index']]:.3g}, as the validation images have it")
+        for side, end in (("left", "lowest"), ("right", "highest")):
+            low, high = peak[f"{side}_interval"]
+            lines.append(f"        {peak[f'above_{side}']:+.4f} [{low:+.4f}, {high:+.4f}] above the {end} level")
+    return lines
 
 
 @main.command()

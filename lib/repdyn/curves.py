@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +15,23 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from repdyn import datasets, features, pretrained
-from repdyn.denoisers import EDMDenoiser
+from repdyn._feature_files import FeatureFolder, LayerFeatures
+from repdyn._probing import Curves, accuracy_curves, probe_curves
 from repdyn.noise import PAPER_SIGMAS
-from repdyn.probes import fit_many, peak_height
-from repdyn.training import read_state, write_tensors
+from repdyn.probes import peak_height
 
-__all__ = ["CurveConfig", "accuracy_curves", "measure"]
+__all__ = [
+    "CurveConfig",
+    "Curves",
+    "Reading",
+    "accuracy_curves",
+    "digest",
+    "image_subset",
+    "measure",
+    "probe_curves",
+    "read_features",
+    "untrained_twin",
+]
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,8 @@ class CurveConfig:
     ``splits`` repetitions a share ``validation`` of the training images, another one each time, is set aside: the
     layer is chosen there, and the probes are fitted to the rest. ``noisy_input`` averages features over ``draws``
     draws of noise. ``layers`` names the hidden layers that are read (default: all of them); without ``posterior`` the
-    forward pass stops at the deepest.
+    forward pass stops at the deepest. ``l2`` is the probes' penalty; of several, each (split, layer, sigma) takes the
+    one with the highest validation accuracy, the strongest of equals.
     """
 
     weights: str = "fashion-small"
@@ -43,7 +55,7 @@ class CurveConfig:
     draws: int = 1
     splits: int = 3
     validation: float = 1 / 6
-    l2: float = 1e-4
+    l2: float | tuple[float, ...] = 1e-4
     layers: tuple[str, ...] | None = None
     posterior: bool = True
     pixels: bool = True
@@ -63,70 +75,82 @@ def measure(
     Returns plain lists: ``layers``, ``sigmas``, ``validation`` (layer, sigma; mean over splits), ``best_layer`` (the
     one with the highest validation accuracy at any level), ``test`` (split, sigma) at that layer, ``posterior`` (split,
     sigma) or None, ``pixels`` (split,) for the raw images or None, and ``peak``, :func:`repdyn.probes.peak_height` of
-    the best layer at its best validation level. ``denoiser`` stands in for the shipped weights. With ``cache``, a
-    folder, features are kept there, and an interrupted measurement goes on from them. The test images choose nothing.
+    the best layer at its best validation level. If ``config.l2`` names several penalties, ``l2`` says which were
+    chosen: ``layers`` (layer, split, sigma), ``posterior`` (split, sigma) and ``pixels`` (split,). ``denoiser`` stands
+    in for the shipped weights. With ``cache``, a folder, features are kept there, and an interrupted measurement goes
+    on from them; otherwise they lie in a temporary folder. The test images choose nothing.
+    """
+    reading = read_features(config, denoiser, cache=cache, progress=progress)
+    labels = (reading.train_labels, reading.test_labels, reading.splits, config.l2)
+    curves = {
+        name: probe_curves(reading.activations[name], *labels)
+        for name in tqdm(reading.layers, desc="probes", unit="layer", disable=not progress)
+    }
+    hidden = [name for name in reading.layers if name != features.POSTERIOR]
+    validation = {name: curves[name].validation.mean(0) for name in hidden}
+    best = max(hidden, key=lambda name: validation[name].max())
+    place = int(validation[best].argmax())
+    peak = peak_height(curves[best].correct.mean(0), place, seed=config.seed) if len(config.sigmas) > 2 else None
+    posterior = curves.get(features.POSTERIOR)
+    pixels = None
+    if config.pixels:  # (1, N, D): one noise level
+        pixels = probe_curves(datasets.to_unit_range(reading.images).flatten(1)[None], *labels)
+    result = {
+        "sigmas": list(config.sigmas),
+        "layers": hidden,
+        "validation": [validation[name].tolist() for name in hidden],
+        "best_layer": best,
+        "test": curves[best].correct.mean(2).tolist(),
+        "posterior": None if posterior is None else posterior.correct.mean(2).tolist(),
+        "pixels": None if pixels is None else pixels.correct.mean((1, 2)).tolist(),
+        "peak": None if peak is None else peak._asdict(),
+    }
+    if isinstance(config.l2, Sequence):
+        result["l2"] = {
+            "layers": [curves[name].l2.tolist() for name in hidden],
+            "posterior": None if posterior is None else posterior.l2.tolist(),
+            "pixels": None if pixels is None else pixels.l2[:, 0].tolist(),
+        }
+    return result
+
+
+class Reading(NamedTuple):
+    """What a denoiser makes of the images of a configuration: training images first, then test images."""
+
+    layers: list[str]
+    activations: dict[str, LayerFeatures]  # layer -> S tensors (N, D), each read from disk when it is asked for
+    images: Tensor  # (N, C, H, W), as the data set has them
+    train_labels: Tensor
+    test_labels: Tensor
+    splits: list[tuple[Tensor, Tensor]]  # (held out, fitted) indices into the training images
+
+
+def read_features(
+    config: CurveConfig,
+    denoiser: nn.Module | None = None,
+    *,
+    cache: str | os.PathLike | None = None,
+    progress: bool = False,
+) -> Reading:
+    """Features of all images of ``config`` at all its layers and noise levels, and the splits of the training images.
+
+    Arguments are those of :func:`measure`. Raises ``ValueError`` for a layer that the denoiser does not have, for more
+    images of a class than there are, for labels of pixels, and for a cache of another measurement.
     """
     if denoiser is None:
         denoiser = pretrained.load(config.weights, features.default_device())
     if config.untrained:
         denoiser = untrained_twin(denoiser, config.seed)
-    train, test = (_subset(config, split) for split in ("train", "test"))
+    train, test = (image_subset(config, split) for split in ("train", "test"))
     images = torch.cat([train.images, test.images])
     layers = _layers(config, denoiser)
-    activations = _activations(config, denoiser, images, layers, cache, progress)
+    folder = _extract(config, denoiser, images, layers, cache, progress)
     splits = [
         datasets.stratified_split(train.labels, round(config.validation * len(train.labels)), config.seed + i)
         for i in range(config.splits)
     ]
-    curves = {
-        name: accuracy_curves(activations[name], train.labels, test.labels, splits, config.l2)
-        for name in tqdm(layers, desc="probes", unit="layer", disable=not progress)
-    }
-    hidden = [name for name in layers if name != features.POSTERIOR]
-    validation = {name: curves[name][0].mean(0) for name in hidden}
-    best = max(hidden, key=lambda name: validation[name].max())
-    place = int(validation[best].argmax())
-    peak = peak_height(curves[best][1].mean(0), place, seed=config.seed) if len(config.sigmas) > 2 else None
-    return {
-        "sigmas": list(config.sigmas),
-        "layers": hidden,
-        "validation": [validation[name].tolist() for name in hidden],
-        "best_layer": best,
-        "test": curves[best][1].mean(2).tolist(),
-        "posterior": curves[features.POSTERIOR][1].mean(2).tolist() if config.posterior else None,
-        "pixels": _pixel_accuracy(config, images, train.labels, test.labels, splits),
-        "peak": None if peak is None else peak._asdict(),
-    }
-
-
-def accuracy_curves(
-    activations: Tensor, train_labels: Tensor, test_labels: Tensor, splits: list[tuple[Tensor, Tensor]], l2: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Validation accuracies (splits, S), and which test items are right (splits, S, N_test), for features (S, N, D).
-
-    The first ``len(train_labels)`` rows of ``activations`` are training items, the others test items; each split is a
-    pair of index vectors, (held out, fitted). Noise levels are solved together, as many as fit in about a gigabyte.
-    """
-    num = len(train_labels)
-    validation = np.empty((len(splits), len(activations)))
-    correct = np.empty((len(splits), len(activations), len(test_labels)), dtype=bool)
-    chunk = max(1, int(1.2e8 / max(activations[0].numel(), 1)))
-    for i, (held, fitted) in enumerate(splits):
-        for start in range(0, len(activations), chunk):
-            block = activations[start : start + chunk]
-            for j, probe in enumerate(fit_many(block[:, fitted], train_labels[fitted], l2=l2), start):
-                validation[i, j] = probe.score(activations[j, held], train_labels[held].numpy())
-                correct[i, j] = probe.predict(activations[j, num:]) == test_labels.numpy()
-    return validation, correct
-
-
-def _pixel_accuracy(
-    config: CurveConfig, images: Tensor, train_labels: Tensor, test_labels: Tensor, splits: list[tuple[Tensor, Tensor]]
-) -> list[float] | None:
-    if not config.pixels:
-        return None
-    pixels = datasets.to_unit_range(images).flatten(1)[None]  # (1, N, D): one noise level
-    return accuracy_curves(pixels, train_labels, test_labels, splits, config.l2)[1].mean((1, 2)).tolist()
+    activations = {name: LayerFeatures(folder, name, len(config.sigmas)) for name in layers}
+    return Reading(layers, activations, images, train.labels, test.labels, splits)
 
 
 def _layers(config: CurveConfig, denoiser: nn.Module) -> list[str]:
@@ -140,15 +164,32 @@ def _layers(config: CurveConfig, denoiser: nn.Module) -> list[str]:
 
 
 def untrained_twin(denoiser: nn.Module, seed: int) -> nn.Module:
-    """The same network with weights drawn from ``seed``."""
+    """The same denoiser with its network's weights drawn from ``seed``; ``denoiser`` itself is left as it is.
+
+    Raises ``ValueError`` if the network has no configuration, ``denoiser.model.config``, to build another one from.
+    """
+    if not hasattr(denoiser, "model") or not hasattr(denoiser.model, "config"):
+        raise ValueError("the denoiser's network has no configuration to build it from anew: untrained needs one")
+    twin = copy.copy(denoiser)  # the same preconditioning
+    twin._modules, twin._buffers = dict(denoiser._modules), dict(denoiser._buffers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        twin = EDMDenoiser(type(denoiser.model)(denoiser.model.config), denoiser.sigma_data)
+        twin.model = type(denoiser.model)(denoiser.model.config)
     return twin.eval().to(next(denoiser.parameters()).device)
 
 
-def _subset(config: CurveConfig, split: str) -> datasets.ImageSet:
+def image_subset(config: Any, split: str) -> datasets.ImageSet:
+    """The images of ``config.dataset`` that a measurement uses: ``num_train`` or ``num_test``, drawn evenly by class.
+
+    ``config`` is any object with these fields and ``seed``; a number that is None means all images of the split.
+    Raises ``ValueError`` for labels of pixels, and for more images of a class than there are.
+    """
     data = datasets.load(config.dataset, split)
+    if data.labels.ndim != 1:
+        raise ValueError(
+            f"{config.dataset} labels pixels, {tuple(data.labels.shape)}: a curve needs one label an image, "
+            "repdyn.pixel_curves measures the others"
+        )
     num = config.num_train if split == "train" else config.num_test
     if num is None:
         return data
@@ -156,38 +197,31 @@ def _subset(config: CurveConfig, split: str) -> datasets.ImageSet:
     return data._replace(images=data.images[chosen], labels=data.labels[chosen])
 
 
-def _activations(
+def _extract(
     config: CurveConfig,
     denoiser: nn.Module,
     images: Tensor,
     layers: list[str],
     cache: str | os.PathLike | None,
     progress: bool,
-) -> dict[str, Tensor]:
-    """Features of all images at all noise levels: layer -> (S, N, D)."""
-    found: list[dict[str, Tensor]] = []
-    source = f"weights {digest(denoiser.state_dict().values())}, images {digest([images])}, "
-    source += f"noisy {config.noisy_input}, draws {config.draws}, seed {config.seed}, layers {layers}"
+) -> FeatureFolder:
+    """A folder with the features of all images, a file a noise level; only one level is in memory."""
+    folder, source = FeatureFolder(cache), ""
+    if not folder.temporary:  # what features depend on, and nothing that only the probes do
+        source = f"weights {digest(denoiser.state_dict().values())}, images {digest([images])}, "
+        source += f"noisy {config.noisy_input}, draws {config.draws}, seed {config.seed}, layers {layers}"
     for index, sigma in enumerate(tqdm(config.sigmas, desc="features", unit="level", disable=not progress)):
-        key = f"sigma {sigma}, {source}"  # what features depend on, and nothing that only the probes do
-        path = None if cache is None else Path(cache) / f"features-{index}.safetensors"
-        if path is not None and path.exists():
-            tensors, metadata = read_state(path)
-            if metadata.get("measurement") != key:
-                raise ValueError(f"{path} belongs to another measurement: remove the folder, or choose another cache")
-        else:
-            tensors = features.extract(
-                denoiser, images, sigma, layers, config.noisy_input, config.draws, seed=config.seed + 1000 * index
-            )
-            if path is not None:
-                write_tensors(path, tensors, {"measurement": key})
-        found.append(tensors)
-    return {name: torch.stack([level.pop(name) for level in found]) for name in layers}
+
+        def compute(sigma: float = sigma, seed: int = config.seed + 1000 * index) -> dict[str, Tensor]:
+            return features.extract(denoiser, images, sigma, layers, config.noisy_input, config.draws, seed=seed)
+
+        folder.provide(index, f"sigma {sigma}, {source}", compute)
+    return folder
 
 
 def digest(tensors: Iterable[Tensor]) -> str:
     """SHA-256 of the tensors' values, by which a cache knows what it was made from."""
     content = hashlib.sha256()
     for value in tensors:
-        content.update(value.cpu().numpy().tobytes())
+        content.update(np.ascontiguousarray(value.cpu().numpy()))
     return content.hexdigest()

@@ -74,7 +74,7 @@ def extract(
     bf16 = supports_bf16(device) if bf16 is None else bf16
     draws = draws if noisy_input else 1
     rngs = [np.random.default_rng([seed, draw]) for draw in range(draws)]
-    results: dict[str, list[Tensor]] = {name: [] for name in wanted}
+    results: dict[str, Tensor] = {}
     was_training = denoiser.training
     denoiser.eval()
     try:
@@ -88,10 +88,13 @@ def extract(
                     found = _read(denoiser, (batch + sigma * noise).to(device), sigma, wanted, known, pool)
                 sums = {name: sums.get(name, 0) + value for name, value in found.items()}
             for name in wanted:
-                results[name].append(sums[name].cpu() / draws)
+                found = sums[name].cpu() / draws
+                if name not in results:  # one array for all images: joining parts would need the memory twice
+                    results[name] = torch.empty(len(images), *found.shape[1:])
+                results[name][start : start + batch_size] = found
     finally:
         denoiser.train(was_training)
-    return {name: torch.cat(parts) for name, parts in results.items()}
+    return results
 
 
 def _read(

@@ -9,7 +9,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from repdyn import molrg_curves, pixel_curves, pretrained, training
+from repdyn import csnr_curves, molrg_curves, pixel_curves, pretrained, training
+from repdyn.csnr_curves import CSNRConfig
 from repdyn.curves import CurveConfig, measure
 from repdyn.molrg_curves import LearningConfig, SweepConfig
 from repdyn.networks.unet import UNetConfig
@@ -35,21 +36,24 @@ _CIFAR_SMALL = TrainConfig(
     flip=True,
 )
 
-PRESETS: dict[str, TrainConfig] = {
-    "fashion-small": TrainConfig(
-        dataset="fashion-mnist",
-        network=UNetConfig(
-            resolution=28,
-            channels=1,
-            model_channels=32,
-            channel_mult=(1, 1, 3),
-            num_blocks=1,
-            attn_resolutions=(7,),
-            dropout=0.0,
-        ),
-        images=20 * 60_000,
-        batch_size=128,
+_FASHION_SMALL = TrainConfig(
+    dataset="fashion-mnist",
+    network=UNetConfig(
+        resolution=28,
+        channels=1,
+        model_channels=32,
+        channel_mult=(1, 1, 3),
+        num_blocks=1,
+        attn_resolutions=(7,),
+        dropout=0.0,
     ),
+    images=20 * 60_000,
+    batch_size=128,
+)
+
+PRESETS: dict[str, TrainConfig] = {
+    "fashion-small": _FASHION_SMALL,
+    "fashion-small-ddpm": replace(_FASHION_SMALL, preconditioning="epsilon"),
     "cifar10-small": _CIFAR_SMALL,
     "cifar10-small-ddpm": replace(_CIFAR_SMALL, preconditioning="epsilon"),
     # EDM's for CIFAR-10, but for augmentation: no scaling, quarter turns only, mirroring untold. Several GPUs, days.
@@ -151,6 +155,28 @@ def _curve(name: str, **changes: bool) -> Recipe:
     return Recipe(name, measure, replace(_FULL, **changes), replace(_SLICE, **changes))
 
 
+# Bases from all training images; probes are fitted to a quarter of them, to save time.
+_CSNR = CSNRConfig(dataset="fashion-mnist", validation=0.75)
+# No resampling, and no choice that could turn on one image.
+_CSNR_SLICE = replace(
+    _CSNR,
+    dataset="fashion-mnist-mini",
+    num_train=600,
+    num_test=300,
+    sigmas=_SLICE.sigmas,
+    layers=_SLICE.layers,
+    ranks=(1, 5),
+    resamples=0,
+    l2=1e-2,
+)
+
+
+def _csnr(name: str, **changes: str | bool) -> Recipe:
+    """A record of CSNR curves; ``changes`` may name other weights and the data set they are measured on."""
+    slice_changes = {key: value for key, value in changes.items() if key == "noisy_input"}
+    return Recipe(name, csnr_curves.measure, replace(_CSNR, **changes), replace(_CSNR_SLICE, **slice_changes))
+
+
 _PIXELS = PixelCurveConfig(
     weights="ccp59-small", dataset="ccp4", num_labelled=20, num_validation=60, apart=0.3, splits=5, max_epochs=10
 )
@@ -182,6 +208,8 @@ _LEARNING_SLICE = replace(
 RECIPES: dict[str, Recipe] = {
     "fashion-curve-clean": _curve("fashion-curve-clean"),
     "fashion-curve-noisy": _curve("fashion-curve-noisy", noisy_input=True, pixels=False),
+    "fashion-csnr-clean": _csnr("fashion-csnr-clean"),
+    "fashion-csnr-noisy": _csnr("fashion-csnr-noisy", noisy_input=True),
     "ccp59-segmentation-clean": _segmentation(
         "ccp59-segmentation-clean", full={"window": 7, "examples": 3, "example_sigmas": _ENDS_AND_MIDDLE}
     ),

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from repdyn import _batches, datasets
+from repdyn import _batches, _memory_format, datasets
 from repdyn._train_config import TrainConfig, config_from_dict
 from repdyn.denoisers import EDMDenoiser, VPDenoiser, dae_loss, edm_loss_weight
 from repdyn.networks.unet import UNet
@@ -98,7 +98,9 @@ def train(
     step = 0
     if state_file is not None and Path(state_file).exists():
         step = _restore(state_file, config, denoiser, ema, optimizer)
-    ema.to(accelerator.device)
+    memory_format = _fastest_format(config, denoiser.to(accelerator.device), data)
+    denoiser.to(memory_format=memory_format)
+    ema.to(accelerator.device, memory_format=memory_format)
     model, optimizer = accelerator.prepare(denoiser, optimizer)
     main, started, saved, first = accelerator.is_main_process, time.monotonic(), time.monotonic(), step
     while step < config.steps:
@@ -124,19 +126,15 @@ def _optimise(
     # Each process takes its share of the batch that a single process would have drawn.
     device, processes = accelerator.device, accelerator.num_processes
     whole = _batches.draw(step, config, data)
-    x0, sigma, noise, conditions = _batches.share(whole, accelerator.process_index, processes, device)
+    batch = _batches.share(whole, accelerator.process_index, processes, device)
     model.train()
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * min(1.0, (step + 1) * config.batch_size / max(config.warmup_images, 1))
-    with (
-        torch.random.fork_rng([device] if device.type == "cuda" else []),
-        torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"),
-    ):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(_batches.dropout_seed(config, step, accelerator.process_index))
-        weight = _loss_weight(config, accelerator.unwrap_model(model), sigma)
-        loss = (weight * dae_loss(functools.partial(model, **conditions), x0, sigma, noise)).mean() / x0[0].numel()
+        loss = _loss(config, model, _loss_weight(config, accelerator.unwrap_model(model), batch.sigma), batch)
         # The processes' gradients are averaged, and shares may differ by one image: each counts by its size.
-        loss = loss * (len(x0) * processes / config.batch_size)
+        loss = loss * (len(batch.x0) * processes / config.batch_size)
     total = accelerator.reduce(loss.detach(), "mean").item()
     if not math.isfinite(total):  # in all processes at once, so that none waits for another in vain
         raise FloatingPointError(
@@ -148,6 +146,22 @@ def _optimise(
     optimizer.step()
     optimizer.zero_grad()
     return total
+
+
+def _loss(config: TrainConfig, model: nn.Module, weight: Tensor | float, batch: _batches.Batch) -> Tensor:
+    x0, sigma, noise, conditions = batch
+    with torch.autocast(x0.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        errors = dae_loss(functools.partial(model, **conditions), x0, sigma, noise)
+    return (weight * errors).mean() / x0[0].numel()
+
+
+def _fastest_format(config: TrainConfig, denoiser: nn.Module, data: datasets.ImageSet) -> torch.memory_format:
+    batch = _batches.draw(0, config, data)
+    batch = _batches.share(batch, 0, 1, next(denoiser.parameters()).device)
+    weight = _loss_weight(config, denoiser, batch.sigma)
+    return _memory_format.fastest(
+        denoiser, batch.x0, lambda trial, x0: _loss(config, trial, weight, batch._replace(x0=x0))
+    )
 
 
 def _loss_weight(config: TrainConfig, denoiser: nn.Module, sigma: Tensor) -> Tensor | float:

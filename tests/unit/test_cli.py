@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
 
 import repdyn
 from repdyn import cli, datasets, presets, pretrained, records
+from repdyn.curves import CurveConfig, measure
 from repdyn.networks import UNet
 from repdyn.records import Recipe
 from repdyn.training import TrainConfig, read_state, train
@@ -25,9 +28,10 @@ def call(*arguments: object) -> Result:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["data", "train", "record", "verify"]),
+        ([], ["data", "train", "probe", "record", "verify"]),
         (["data"], ["digits", "cifar10", "image-folder", "REPDYN_DATA", "--path", "--size"]),
         (["train"], ["fashion-small", "fashion-tiny", "--out", "--cpu"]),
+        (["probe"], ["--weights", "fashion-small", "--sigmas", "--noisy", "--layers", "--l2", "posterior", "Try:"]),
         (["record"], list(presets.RECIPES)),
         (["verify"], ["--tolerance", "shipped weights"]),
     ],
@@ -72,6 +76,71 @@ def test_an_unknown_preset_is_refused() -> None:
     for function, message in ((presets.get, "unknown preset 'x'"), (presets.recipe, "unknown record 'x'")):
         with pytest.raises(ValueError, match=f"{message}: choose one of fashion"):
             function("x")
+
+
+QUICK = ["--dataset", "digits", "--num-train", 200, "--num-test", 100, "--splits", 2, "--layers", "enc/8x8_block0"]
+
+
+@pytest.fixture
+def small_weights(tiny: TrainConfig, tmp_path: Path) -> Path:
+    """A file of weights for the digits."""
+    list(train(tiny, tmp_path / "state.safetensors", cpu=True))
+    pretrained.export(tmp_path / "state.safetensors", tmp_path / "small.safetensors")
+    return tmp_path / "small.safetensors"
+
+
+def test_probe_prints_and_writes_what_measure_finds(small_weights: Path, tmp_path: Path) -> None:
+    out, cache = tmp_path / "folder" / "curve.json", tmp_path / "cache"
+    arguments = ["probe", "--weights", small_weights, *QUICK, "--sigmas", "0.01, 0.3,3", "--noisy", "--l2", "0.1,0.01"]
+    result = call(*arguments, "--cache", cache, "--out", out)
+    assert result.exit_code == 0, result.output
+    record = json.loads(out.read_text())
+    config = CurveConfig(
+        weights=str(small_weights),
+        dataset="digits",
+        num_train=200,
+        num_test=100,
+        splits=2,
+        layers=("enc/8x8_block0",),
+        sigmas=(0.01, 0.3, 3.0),
+        noisy_input=True,
+        l2=(0.1, 0.01),
+    )
+    assert record["config"] == json.loads(json.dumps(asdict(config)))
+    expected = json.loads(json.dumps(measure(config)))
+    assert record["metrics"] == expected and record["provenance"]["libraries"]
+    test, posterior = np.array(expected["test"]), np.mean(expected["posterior"], 0)
+    lines = result.stdout.splitlines()  # progress bars go elsewhere
+    start = next(i for i, line in enumerate(lines) if line.split()[:2] == ["sigma", "test"])
+    for i, sigma in enumerate(("0.01", "0.3", "3")):
+        row = [f"{value:.4f}" for value in (test[:, i].mean(), np.ptp(test[:, i]), posterior[i])]
+        assert lines[start + 1 + i].split() == [sigma, *row]
+    assert "layer   enc/8x8_block0" in lines and f"pixels  {np.mean(expected['pixels']):.4f}" in lines
+    assert any(f"{expected['peak']['above_right']:+.4f} [" in line and "highest" in line for line in lines)
+    assert len(list(cache.iterdir())) == 3
+
+
+def test_probe_at_two_levels_has_no_peak_and_one_penalty_no_choice(small_weights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "curve.json"
+    result = call("probe", "--weights", small_weights, *QUICK, "--sigmas", "0.1,1", "--l2", 0.1, "--out", out)
+    assert result.exit_code == 0 and "peak" not in result.output
+    assert json.loads(out.read_text())["config"]["l2"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sigmas", "0.1,x"], "'0.1,x' is not a list of numbers"),
+        (["--weights", "nonsense"], "'nonsense' is neither a file nor shipped"),
+        (["--out", "curve.txt"], "curve.txt must end in .json"),
+        (["--sigmas", "-1"], "sigma must be positive"),
+        (["--layers", "enc/1x1"], "layers has enc/1x1: choose from enc/8x8_conv"),
+    ],
+)
+def test_probe_reports_what_is_wrong(small_weights: Path, arguments: list[str], message: str) -> None:
+    result = call("probe", "--weights", small_weights, *QUICK, *arguments)
+    assert result.exit_code != 0 and isinstance(result.exception, SystemExit)
+    assert message in " ".join(result.output.split())
 
 
 @pytest.fixture

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from repdyn import curves, datasets, features
-from repdyn.curves import CurveConfig, accuracy_curves, measure
-from repdyn.denoisers import EDMDenoiser
+from repdyn import _probing, curves, datasets, features
+from repdyn.curves import CurveConfig, accuracy_curves, measure, probe_curves
+from repdyn.denoisers import EDMDenoiser, VPDenoiser
+from repdyn.noise import ddpm_alpha_bar
 from repdyn.probes import LinearProbe, peak_height
 
 CONFIG = CurveConfig(
@@ -152,6 +157,97 @@ def test_untrained_is_the_same_network_with_other_weights(
     assert all(torch.equal(before[k], v) for k, v in denoiser.state_dict().items())
 
 
+def test_the_untrained_twin_of_a_ddpm(denoiser: EDMDenoiser) -> None:
+    ddpm = VPDenoiser(denoiser.model, ddpm_alpha_bar()[:600], "v_prediction", interpolate=False)
+    twin, again = curves.untrained_twin(ddpm, 0), curves.untrained_twin(denoiser, 0)
+    assert isinstance(twin, VPDenoiser) and (twin.prediction_type, twin.interpolate) == ("v_prediction", False)
+    assert torch.equal(twin.log_sigmas, ddpm.log_sigmas) and twin.sigma_max == ddpm.sigma_max
+    assert ddpm.model is denoiser.model is not twin.model
+    assert all(torch.equal(a, b) for a, b in zip(twin.parameters(), again.parameters(), strict=True))
+    assert measure(replace(CONFIG, untrained=True, layers=("enc/8x8_conv",)), ddpm)["best_layer"] == "enc/8x8_conv"
+    with pytest.raises(ValueError, match="has no configuration to build it from anew"):
+        curves.untrained_twin(VPDenoiser(torch.nn.Linear(2, 2)), 0)
+
+
+def test_the_penalty_is_chosen_on_validation(denoiser: EDMDenoiser) -> None:
+    penalties = (1e-3, 10.0, 1e-1)
+    config = replace(CONFIG, layers=("enc/8x8_block0", "enc/4x4_down"), l2=penalties)
+    result = measure(config, denoiser)
+    assert result["validation"] == json.loads(json.dumps(result))["validation"]
+    singles = [measure(replace(config, l2=l2), denoiser) for l2 in penalties]
+    assert all("l2" not in single for single in singles), "one penalty: nothing to choose"
+    assert np.shape(result["l2"]["layers"]) == (2, 2, 3)
+    assert np.shape(result["l2"]["posterior"]) == (2, 3) and np.shape(result["l2"]["pixels"]) == (2,)
+    assert np.unique(result["l2"]["layers"]) == [1e-3], "on this data the weakest is the best, by far"
+    best = np.max([single["validation"] for single in singles], axis=0)
+    assert (np.array(result["validation"]) >= best - 0.021).all()  # one image of 50, after another solution path
+
+
+def test_the_strongest_of_equal_penalties_is_taken() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 2
+    activations = torch.randn(2, 60, 4, generator=generator) + 100 * labels[:, None]  # any penalty separates them
+    splits = [datasets.stratified_split(labels[:40], 10, 0)]
+    found = probe_curves(list(activations), labels[:40], labels[40:], splits, (1e-4, 1e-2, 1e-3))
+    assert found.validation.min() == 1 and (found.l2 == 1e-2).all()
+    with pytest.raises(ValueError, match="l2 is empty"):
+        probe_curves(activations, labels[:40], labels[40:], splits, ())
+
+
+def test_without_a_cache_nothing_is_left_behind_and_nothing_is_hashed(
+    denoiser: EDMDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(curves, "digest", None)  # would fail
+    measure(replace(CONFIG, layers=("enc/8x8_conv",)), denoiser)
+    assert list(tmp_path.iterdir()) == []
+
+
+MEMORY = """
+import resource, torch
+from torch import nn
+from repdyn import _probing, curves, datasets
+torch.set_num_threads(1)
+N, WIDTH, LAYERS = 6000, 512, 5
+class Wide(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(64, WIDTH) for _ in range(LAYERS))
+    def feature_layers(self):
+        return {f"wide{i}": layer for i, layer in enumerate(self.layers)}
+    def forward(self, x, sigma):
+        for layer in self.layers:
+            layer(x.flatten(1))
+        return x
+labels = torch.arange(N // 2) % 10
+images = torch.randint(0, 256, (N // 2, 1, 8, 8), dtype=torch.uint8)
+data = datasets.load("digits", "train")._replace(images=images, labels=labels)
+datasets.load = lambda name, split: data
+_probing._TOGETHER = 3e6
+config = curves.CurveConfig(splits=1, l2=100.0, pixels=False, posterior=False)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+curves.measure(curves.CurveConfig(splits=1, l2=100.0, sigmas=(1.0,), layers=("wide0",), posterior=False), Wide())
+before = peak()
+curves.measure(config, Wide())
+print(peak() - before, 1e-6 * 4 * N * WIDTH * LAYERS * len(config.sigmas))
+"""
+
+
+def test_memory_does_not_grow_with_layers_and_levels() -> None:
+    """Five layers at ten levels, 614 MB, are measured with one level, or a layer at one level, in memory."""
+    output = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout
+    growth, features_size = map(float, output.split())
+    assert features_size == pytest.approx(614.4)
+    assert growth < 250
+
+
+def test_labels_of_pixels_are_refused(denoiser: EDMDenoiser, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = datasets.load("digits", "train")
+    monkeypatch.setattr(datasets, "load", lambda *_: data._replace(labels=torch.zeros(len(data.images), 8, 8)))
+    with pytest.raises(ValueError, match="digits labels pixels, .*: a curve needs one label an image"):
+        measure(CONFIG, denoiser)
+
+
 def test_fewer_layers_on_request(denoiser: EDMDenoiser) -> None:
     wanted = ("enc/8x8_block0", "enc/8x8_conv")
     result = measure(replace(CONFIG, sigmas=(0.3,), layers=wanted, posterior=False), denoiser)
@@ -167,13 +263,13 @@ def test_noise_levels_in_portions_give_the_same(monkeypatch: pytest.MonkeyPatch)
     activations[:, :, 0] += 2 * labels
     splits = [datasets.stratified_split(labels[:40], 10, seed) for seed in range(2)]
     sizes: list[int] = []
-    original = curves.fit_many
+    original = _probing.fit_path
 
-    def counted(features: torch.Tensor, *args: object, **options: object) -> list[LinearProbe]:
+    def counted(features: torch.Tensor, *args: object, **options: object) -> list[list[LinearProbe]]:
         sizes.append(len(features))
         return original(features, *args, **options)
 
-    monkeypatch.setattr(curves, "fit_many", counted)
+    monkeypatch.setattr(_probing, "fit_path", counted)
     validation, correct = accuracy_curves(activations, labels[:40], labels[40:], splits, 1e-2)
     assert sizes == [5, 5]
     assert validation.shape == (2, 5) and correct.shape == (2, 5, 20) and correct.dtype == bool
@@ -183,3 +279,15 @@ def test_noise_levels_in_portions_give_the_same(monkeypatch: pytest.MonkeyPatch)
         np.testing.assert_array_equal(one[1][:, 0], correct[:, level])
     assert correct.mean() > 0.6
     assert peak_height(correct.mean(0), 2).index == 2
+
+
+def test_a_subset_for_any_settings() -> None:
+    settings = SimpleNamespace(dataset="digits", num_train=30, num_test=None, seed=3)
+    train, test = (curves.image_subset(settings, split) for split in ("train", "test"))
+    whole = datasets.load("digits", "train")
+    chosen, _ = datasets.stratified_split(whole.labels, 30, 3)
+    assert torch.equal(train.images, whole.images[chosen]) and torch.equal(train.labels, whole.labels[chosen])
+    assert train.labels.bincount().tolist() == [3] * 10 and len(test.images) == len(datasets.load("digits", "test")[0])
+    settings.num_train = 100_000
+    with pytest.raises(ValueError, match="num=100000 asks for more items of some class than there are"):
+        curves.image_subset(settings, "train")

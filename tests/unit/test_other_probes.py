@@ -1,4 +1,4 @@
-"""The two-layer and nearest-neighbour probes beside scikit-learn's own, and label noise."""
+"""The two-layer, nearest-neighbour and ensemble probes beside scikit-learn's own, and label noise."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from repdyn.datasets import load
+from repdyn.ensemble_probe import SoftVoting
 from repdyn.knn_probe import KNNProbe
 from repdyn.labels import label_noise
 from repdyn.mlp_probe import MLPProbe
+from repdyn.probes import LinearProbe
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +140,68 @@ def test_neighbours_are_those_of_the_cosine(digits: tuple, n_neighbors: int) -> 
 def test_neighbours_must_be_some() -> None:
     with pytest.raises(ValueError, match="n_neighbors must be at least 1, got 0"):
         KNNProbe(0)
+
+
+# --------------------------------------------------------------------------------------------------------- ensemble
+
+
+@pytest.fixture(scope="module")
+def views(digits: tuple) -> tuple[Tensor, np.ndarray, Tensor, np.ndarray]:
+    """The digits under three draws of strong noise, (3, N, 64): three poor descriptions of the same items."""
+    x, y, x_test, y_test = digits
+    generator = torch.Generator().manual_seed(0)
+    x, x_test = (part + 150 * torch.randn(3, *part.shape, generator=generator) for part in (x, x_test))
+    return x, y, x_test, y_test
+
+
+def test_votes_are_means_of_logits(views: tuple) -> None:
+    x, y, x_test, y_test = views
+    ensemble = SoftVoting(l2=1e-2).fit(x, y)
+    singles = [LinearProbe(l2=1e-2).fit(part, y) for part in x]
+    logits = np.mean([single.decision_function(part) for single, part in zip(singles, x_test)], axis=0)
+    logits -= logits.mean(1, keepdims=True)
+    np.testing.assert_allclose(ensemble.decision_function(x_test), logits, atol=0.02)
+    assert ensemble.score(x_test, y_test) > max(s.score(p, y_test) for s, p in zip(singles, x_test)) + 0.05
+
+
+def test_a_list_of_features_of_several_sizes(views: tuple) -> None:
+    x, y, x_test, _ = views
+    whole = SoftVoting(l2=1e-2).fit(x.numpy(), y)
+    padded = SoftVoting(l2=1e-2).fit([x[0], x[1], torch.nn.functional.pad(x[2], (0, 3))], y)
+    assert padded.n_features_in_ == (64, 64, 67) and len(padded.probes_) == 3
+    test = [x_test[0], x_test[1].numpy(), torch.nn.functional.pad(x_test[2], (0, 3))]
+    np.testing.assert_allclose(padded.decision_function(test), whole.decision_function(x_test), atol=0.02)
+    assert (padded.predict(test) == whole.predict(x_test)).mean() > 0.99
+    with pytest.raises(ValueError, match=r"X must have features \(64, 64, 67\), as in fit"):
+        padded.predict(x_test)
+
+
+def test_the_ensemble_is_an_estimator(views: tuple) -> None:
+    x, y, x_test, _ = views
+    ensemble = SoftVoting(l2=3e-3, max_iter=9)
+    assert clone(ensemble).get_params() == ensemble.get_params() == {"l2": 3e-3, "max_iter": 9}
+    with pytest.raises(NotFittedError):
+        ensemble.predict(x_test)
+    names = np.where(y % 2 == 0, -4, 17)
+    assert ensemble.fit(x, names) is ensemble and set(ensemble.predict(x_test)) == {-4, 17}
+    assert all(probe.max_iter == 9 for probe in ensemble.probes_)
+    probabilities = ensemble.predict_proba(x_test)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    assert (ensemble.classes_[probabilities.argmax(1)] == ensemble.predict(x_test)).all()
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "message"),
+    [
+        ([], [0, 1], r"X must be \(P, N, D\), or P arrays \(N, D_p\) of one N, got \[\]"),
+        ([torch.zeros(4, 2), torch.zeros(3, 2)], [0, 1, 0, 1], "of one N"),
+        (torch.zeros(4, 2), [0, 1, 0, 1], r"X must be \(P, N, D\)"),
+        (torch.zeros(2, 4, 2), [[0, 1, 0, 1]] * 2, r"y must be \(N,\), got \(2, 4\)"),
+    ],
+)
+def test_what_cannot_vote_is_refused(X: object, y: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SoftVoting().fit(X, np.array(y))
 
 
 # ------------------------------------------------------------------------------------------------------ label noise

@@ -12,8 +12,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from repdyn._logistic import CrossEntropy
 from repdyn.datasets import load
-from repdyn.probes import LinearProbe, fit_many, peak_height
+from repdyn.probes import LinearProbe, fit_many, fit_path, peak_height
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,60 @@ def test_two_classes_separable_or_not(separation: float) -> None:
     expected = reference.decision_function(x.double().numpy())
     np.testing.assert_allclose(margin, expected, atol=0.01 * np.abs(expected).max())
     assert set(probe.predict(x)) <= {3, 8}
+
+
+def objective(probe: LinearProbe | LogisticRegression, x: np.ndarray, y: np.ndarray, l2: float) -> float:
+    """Mean cross-entropy plus l2 |W|^2 / 2 on standardised features, in double precision."""
+    log_p = torch.from_numpy(x @ probe.coef_.T.astype(float) + probe.intercept_).log_softmax(1)
+    return float(-log_p[np.arange(len(y)), y].mean() + l2 / 2 * (probe.coef_.astype(float) ** 2).sum())
+
+
+@pytest.mark.parametrize("num_features", [250, 400])
+@pytest.mark.parametrize("l2", [1e-2, 1e-4])
+def test_many_correlated_features_with_outliers(num_features: int, l2: float) -> None:
+    """On both sides of the size where the preconditioner changes: the objective is scikit-learn's, to 1e-4 of it."""
+    rng = np.random.default_rng(0)
+    latent = rng.standard_normal((1500, 30)) * np.geomspace(3, 0.03, 30)
+    y = (latent[:, :4] + rng.standard_normal((1500, 4))).argmax(1)
+    x = latent @ rng.standard_normal((30, num_features)) + 0.05 * rng.standard_t(3, (1500, num_features))
+    x = StandardScaler().fit_transform(x)
+    probe = LinearProbe(l2=l2).fit(x, y)
+    reference = LogisticRegression(C=1 / (len(x) * l2), tol=1e-8, max_iter=20_000).fit(x, y)
+    assert objective(probe, x, y, l2) == pytest.approx(objective(reference, x, y, l2), rel=1e-4)
+
+
+def test_a_path_of_penalties_is_the_single_fits_for_less(digits: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, _, _ = digits
+    evaluations = [0]
+    original = CrossEntropy.__call__
+
+    def counted(self: CrossEntropy, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        evaluations[0] += 1
+        return original(self, parameters)
+
+    monkeypatch.setattr(CrossEntropy, "__call__", counted)
+    penalties = (1e-3, 1.0, 1e-4, 1e-1, 1e-2)
+    path = fit_path(x[None], y, penalties)
+    together, evaluations[0] = evaluations[0], 0
+    standard = StandardScaler().fit_transform(x.double().numpy())
+    varies, scale = x.std(0).numpy() > 0, x.double().numpy().std(0)
+    for l2, (probe,) in zip(penalties, path, strict=True):
+        assert probe.l2 == l2
+        single = fit_many(x[None], y, l2=l2)[0]
+        for found in (probe, single):  # back to standardised features, whose penalty it is
+            found.intercept_ = found.intercept_ + found.coef_ @ x.double().numpy().mean(0)
+            found.coef_ = np.where(varies, found.coef_ * scale, 0)
+        assert objective(probe, standard, y, l2) == pytest.approx(objective(single, standard, y, l2), rel=2e-4)
+    assert together < 0.9 * evaluations[0]
+
+
+def test_large_problems_are_solved_one_by_one(digits: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, x_test, _ = digits
+    problems = torch.stack([x, x.flip(1), x.roll(1, 1)])
+    together = fit_many(problems, y, l2=1e-2)
+    monkeypatch.setattr("repdyn.probes._TOGETHER", x.numel())
+    for one, same in zip(fit_many(problems, y, l2=1e-2), together, strict=True):
+        np.testing.assert_allclose(one.decision_function(x_test), same.decision_function(x_test), atol=0.05)
 
 
 def test_many_at_once_equal_one_by_one(digits: tuple) -> None:

@@ -1,0 +1,71 @@
+"""An ensemble of linear probes, one for each noise level (or layer), that vote with their logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from repdyn.probes import fit_many
+
+__all__ = ["SoftVoting"]
+
+
+class SoftVoting(ClassifierMixin, BaseEstimator):
+    """Linear probes of P descriptions of the same items; the class with the highest mean logit wins.
+
+    ``l2`` and ``max_iter`` are those of :class:`repdyn.probes.LinearProbe`. The logits of each item are centred over
+    the classes before they are averaged: a constant that all classes share means nothing. After ``fit``, ``probes_``
+    has the P probes.
+
+    Source: the ensembles over noise levels of Li et al., arXiv 2502.05743.
+    """
+
+    def __init__(self, l2: float = 1e-4, max_iter: int = 500) -> None:
+        self.l2 = l2
+        self.max_iter = max_iter
+
+    def fit(self, X: Tensor | np.ndarray | Sequence, y: Tensor | np.ndarray) -> SoftVoting:
+        """Fit on features ``X`` (P, N, D), or a sequence of P arrays (N, D_p), and labels ``y`` (N,).
+
+        Raises ``ValueError`` for numbers of items that differ, and for what a linear probe refuses.
+        """
+        options = {"l2": self.l2, "max_iter": self.max_iter}
+        if np.ndim(y) != 1:
+            raise ValueError(f"y must be (N,), got {tuple(np.shape(y))}")
+        self.probes_ = [fit_many(part[None], y, **options)[0] for part in self._parts(X, None)]
+        self.classes_ = self.probes_[0].classes_
+        self.n_features_in_ = tuple(probe.n_features_in_ for probe in self.probes_)
+        return self
+
+    def decision_function(self, X: Tensor | np.ndarray | Sequence) -> np.ndarray:
+        """Mean of the probes' logits, (N, classes), centred over classes."""
+        check_is_fitted(self)
+        total = 0.0
+        for probe, part in zip(self.probes_, self._parts(X, self.n_features_in_), strict=True):
+            logits = probe.decision_function(part)
+            total = total + (logits - logits.mean(1, keepdims=True)) / len(self.probes_)
+        return total
+
+    def predict_proba(self, X: Tensor | np.ndarray | Sequence) -> np.ndarray:
+        """Class probabilities (N, classes), of the mean logits."""
+        return torch.from_numpy(self.decision_function(X)).softmax(1).numpy()
+
+    def predict(self, X: Tensor | np.ndarray | Sequence) -> np.ndarray:
+        """Labels (N,)."""
+        logits = self.decision_function(X)
+        return self.classes_[logits.argmax(1)]
+
+    @staticmethod
+    def _parts(X: Tensor | np.ndarray | Sequence, sizes: tuple[int, ...] | None) -> list[Tensor]:
+        parts = [torch.as_tensor(part, dtype=torch.float32) for part in X]
+        shapes = [tuple(part.shape) for part in parts]
+        if not parts or any(len(shape) != 2 or shape[0] != shapes[0][0] for shape in shapes):
+            raise ValueError(f"X must be (P, N, D), or P arrays (N, D_p) of one N, got {shapes}")
+        if sizes is not None and tuple(shape[1] for shape in shapes) != sizes:
+            raise ValueError(f"X must have features {sizes}, as in fit, got {shapes}")
+        return parts
