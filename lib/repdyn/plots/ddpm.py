@@ -137,6 +137,7 @@ def training_length(runs: Runs, *, d: int, K: int, delta: float) -> Figure:
         linear = np.mean([run["linear_excess"][place] for run in runs])
         left.axhline(linear, 0.0, 0.06, color=color, lw=3)
     left.set(xscale="log", yscale="log", xlabel="samples seen", ylabel="excess loss / least loss")
+    left.set_xticks([20_000, 100_000, 500_000], ["20,000", "100,000", "500,000"])
     left.xaxis.set_minor_formatter(NullFormatter())
     left.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5], ["0.02", "0.05", "0.1", "0.2", "0.5"])
     left.yaxis.set_minor_formatter(NullFormatter())
