@@ -9,9 +9,10 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from repdyn import csnr_curves, pixel_curves, pretrained, training
+from repdyn import csnr_curves, molrg_curves, pixel_curves, pretrained, training
 from repdyn.csnr_curves import CSNRConfig
 from repdyn.curves import CurveConfig, measure
+from repdyn.molrg_curves import LearningConfig, SweepConfig
 from repdyn.networks.unet import UNetConfig
 from repdyn.pixel_curves import PixelCurveConfig
 from repdyn.records import Recipe
@@ -189,6 +190,21 @@ def _segmentation(name: str, *, full: dict[str, Any], **changes: Any) -> Recipe:
     return Recipe(name, pixel_curves.measure, replace(_PIXELS, **changes, **full), replace(_PIXELS_SLICE, **changes))
 
 
+_LEARNING = LearningConfig(
+    images=800_000, checkpoints=7, timesteps=(1, 10, 40, 80, 120, 160, 180, 240, 280), layers=True
+)
+_LEARNING_CHANGES = (
+    *(("num_train", num) for num in (50, 200, 1000, 16_000)),
+    *(("hidden", width) for width in (64, 1024)),
+    *(("delta", delta) for delta in (0.1, 0.3)),
+    ("schedule", 1000),
+)
+_SHORT = (("images", 200_000), ("checkpoints", 1), ("layers", False))
+_LEARNING_SLICE = replace(
+    _LEARNING, n=10, d=2, hidden=32, images=12_800, num_test=200, num_tests=2, num_probe=300, timesteps=(1, 80, 240),
+    checkpoints=2,
+)  # fmt: skip
+
 RECIPES: dict[str, Recipe] = {
     "fashion-curve-clean": _curve("fashion-curve-clean"),
     "fashion-curve-noisy": _curve("fashion-curve-noisy", noisy_input=True, pixels=False),
@@ -202,6 +218,12 @@ RECIPES: dict[str, Recipe] = {
     ),
     "ccp59-segmentation-untrained": _segmentation(
         "ccp59-segmentation-untrained", full={"sigmas": _ENDS_AND_MIDDLE}, untrained=True
+    ),
+    "ddpm-learning": Recipe(
+        "ddpm-learning",
+        molrg_curves.measure_sweep,
+        SweepConfig(_LEARNING, tuple((change, *_SHORT) for change in _LEARNING_CHANGES)),
+        SweepConfig(_LEARNING_SLICE, ((("num_train", 20),),), seeds=(0,)),
     ),
 }
 
