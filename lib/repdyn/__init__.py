@@ -11,10 +11,12 @@ __version__ = _version("repdyn")
 
 _SUBMODULES = (
     "csnr",
+    "csnr_curves",
     "curves",
     "datasets",
     "denoisers",
     "embeddings",
+    "empirical",
     "ensemble_probe",
     "features",
     "image_classifier",
@@ -23,6 +25,7 @@ _SUBMODULES = (
     "metrics",
     "mlp_probe",
     "molrg",
+    "molrg_curves",
     "networks",
     "noise",
     "notebook",
@@ -32,6 +35,7 @@ _SUBMODULES = (
     "probes",
     "quality_curves",
     "records",
+    "resampling",
     "sampling",
     "training",
 )

@@ -13,7 +13,6 @@ from repdyn.noise import ddpm_alpha_bar, ddpm_sigma
 __all__ = [
     "Denoiser",
     "EDMDenoiser",
-    "LinearDenoiser",
     "VPDenoiser",
     "dae_loss",
     "denoiser_from_score",
@@ -193,30 +192,3 @@ class VPDenoiser(nn.Module):
     def feature_layers(self) -> dict[str, nn.Module]:
         """Layers whose activations can be read, in the order of the forward pass: name -> module."""
         return self.model.feature_layers()
-
-
-class LinearDenoiser:
-    """The posterior mean of a Gaussian: D(x, sigma) = m + S (S + sigma^2)^-1 (x - m), the best linear denoiser.
-
-    ``images`` (N, *shape), floating point, give the mean m and the covariance S. It knows no classes and nothing of
-    an image but what pairs of pixels tell. It computes in float64.
-
-    Equation: ``eq-linear-denoiser``. Raises ``ValueError`` for fewer than two images, or values that are not finite.
-    """
-
-    def __init__(self, images: Tensor) -> None:
-        if not images.is_floating_point() or images.ndim < 2 or len(images) < 2 or not torch.isfinite(images).all():
-            raise ValueError("images must be at least two, (N, *shape), floating point and finite")
-        x = images.flatten(1).double()
-        self.mean = x.mean(0)  # (D,)
-        values, self.axes = torch.linalg.eigh(torch.cov(x.mT))  # (D,), (D, D)
-        self.variances = values.clamp_min(0.0)
-
-    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """Estimate E[x_0 | x_0 + sigma eps = x] for ``x`` (batch, *shape) and ``sigma`` a float or (batch,)."""
-        flat = x.flatten(1).double()
-        level = expand_sigma(sigma, flat)
-        inside = (flat - self.mean.to(x.device)) @ self.axes.to(x.device)
-        variances = self.variances.to(x.device)
-        shrunk = inside * (variances / (variances + level**2))
-        return (self.mean.to(x.device) + shrunk @ self.axes.to(x.device).mT).to(x.dtype).view(x.shape)

@@ -9,8 +9,10 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from repdyn import pixel_curves, pretrained, quality_curves, training
+from repdyn import csnr_curves, molrg_curves, pixel_curves, pretrained, quality_curves, training
+from repdyn.csnr_curves import CSNRConfig
 from repdyn.curves import CurveConfig, measure
+from repdyn.molrg_curves import LearningConfig, SweepConfig
 from repdyn.networks.unet import UNetConfig
 from repdyn.pixel_curves import PixelCurveConfig
 from repdyn.quality_curves import QualityConfig
@@ -154,6 +156,28 @@ def _curve(name: str, **changes: bool) -> Recipe:
     return Recipe(name, measure, replace(_FULL, **changes), replace(_SLICE, **changes))
 
 
+# Bases from all training images; probes are fitted to a quarter of them, to save time.
+_CSNR = CSNRConfig(dataset="fashion-mnist", validation=0.75)
+# No resampling, and no choice that could turn on one image.
+_CSNR_SLICE = replace(
+    _CSNR,
+    dataset="fashion-mnist-mini",
+    num_train=600,
+    num_test=300,
+    sigmas=_SLICE.sigmas,
+    layers=_SLICE.layers,
+    ranks=(1, 5),
+    resamples=0,
+    l2=1e-2,
+)
+
+
+def _csnr(name: str, **changes: str | bool) -> Recipe:
+    """A record of CSNR curves; ``changes`` may name other weights and the data set they are measured on."""
+    slice_changes = {key: value for key, value in changes.items() if key == "noisy_input"}
+    return Recipe(name, csnr_curves.measure, replace(_CSNR, **changes), replace(_CSNR_SLICE, **slice_changes))
+
+
 _PIXELS = PixelCurveConfig(
     weights="ccp59-small", dataset="ccp4", num_labelled=20, num_validation=60, apart=0.3, splits=5, max_epochs=10
 )
@@ -189,10 +213,26 @@ _QUALITY_SLICE = replace(
     numbers=(100,),
 )
 
+_LEARNING = LearningConfig(
+    images=800_000, checkpoints=7, timesteps=(1, 10, 40, 80, 120, 160, 180, 240, 280), layers=True
+)
+_LEARNING_CHANGES = (
+    *(("num_train", num) for num in (50, 200, 1000, 16_000)),
+    *(("hidden", width) for width in (64, 1024)),
+    *(("delta", delta) for delta in (0.1, 0.3)),
+    ("schedule", 1000),
+)
+_SHORT = (("images", 200_000), ("checkpoints", 1), ("layers", False))
+_LEARNING_SLICE = replace(
+    _LEARNING, n=10, d=2, hidden=32, images=12_800, num_test=200, num_tests=2, num_probe=300, timesteps=(1, 80, 240),
+    checkpoints=2,
+)  # fmt: skip
 
 RECIPES: dict[str, Recipe] = {
     "fashion-curve-clean": _curve("fashion-curve-clean"),
     "fashion-curve-noisy": _curve("fashion-curve-noisy", noisy_input=True, pixels=False),
+    "fashion-csnr-clean": _csnr("fashion-csnr-clean"),
+    "fashion-csnr-noisy": _csnr("fashion-csnr-noisy", noisy_input=True),
     "ccp59-segmentation-clean": _segmentation(
         "ccp59-segmentation-clean", full={"window": 7, "examples": 3, "example_sigmas": _ENDS_AND_MIDDLE}
     ),
@@ -203,6 +243,12 @@ RECIPES: dict[str, Recipe] = {
         "ccp59-segmentation-untrained", full={"sigmas": _ENDS_AND_MIDDLE}, untrained=True
     ),
     "fashion-generation": Recipe("fashion-generation", quality_curves.measure, _QUALITY, _QUALITY_SLICE),
+    "ddpm-learning": Recipe(
+        "ddpm-learning",
+        molrg_curves.measure_sweep,
+        SweepConfig(_LEARNING, tuple((change, *_SHORT) for change in _LEARNING_CHANGES)),
+        SweepConfig(_LEARNING_SLICE, ((("num_train", 20),),), seeds=(0,)),
+    ),
 }
 
 

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from repdyn import datasets, embeddings, features, pretrained, sampling
 from repdyn.curves import digest, image_subset
-from repdyn.denoisers import LinearDenoiser
 from repdyn.embeddings import Judge
+from repdyn.empirical import LinearDenoiser
 from repdyn.metrics.detail import retained_power, scatter_shares
 from repdyn.mlp_probe import MLPProbe
 from repdyn.noise import PAPER_SIGMAS, edm_sigmas

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from repdyn import curves, datasets, features
+from repdyn import _probing, curves, datasets, features
 from repdyn.curves import CurveConfig, accuracy_curves, measure, probe_curves
 from repdyn.denoisers import EDMDenoiser, VPDenoiser
 from repdyn.noise import ddpm_alpha_bar
@@ -206,7 +206,7 @@ def test_without_a_cache_nothing_is_left_behind_and_nothing_is_hashed(
 MEMORY = """
 import resource, torch
 from torch import nn
-from repdyn import curves, datasets
+from repdyn import _probing, curves, datasets
 torch.set_num_threads(1)
 N, WIDTH, LAYERS = 6000, 512, 5
 class Wide(nn.Module):
@@ -223,7 +223,7 @@ labels = torch.arange(N // 2) % 10
 images = torch.randint(0, 256, (N // 2, 1, 8, 8), dtype=torch.uint8)
 data = datasets.load("digits", "train")._replace(images=images, labels=labels)
 datasets.load = lambda name, split: data
-curves._TOGETHER = 3e6
+_probing._TOGETHER = 3e6
 config = curves.CurveConfig(splits=1, l2=100.0, pixels=False, posterior=False)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 curves.measure(curves.CurveConfig(splits=1, l2=100.0, sigmas=(1.0,), layers=("wide0",), posterior=False), Wide())
@@ -263,13 +263,13 @@ def test_noise_levels_in_portions_give_the_same(monkeypatch: pytest.MonkeyPatch)
     activations[:, :, 0] += 2 * labels
     splits = [datasets.stratified_split(labels[:40], 10, seed) for seed in range(2)]
     sizes: list[int] = []
-    original = curves.fit_path
+    original = _probing.fit_path
 
     def counted(features: torch.Tensor, *args: object, **options: object) -> list[list[LinearProbe]]:
         sizes.append(len(features))
         return original(features, *args, **options)
 
-    monkeypatch.setattr(curves, "fit_path", counted)
+    monkeypatch.setattr(_probing, "fit_path", counted)
     validation, correct = accuracy_curves(activations, labels[:40], labels[40:], splits, 1e-2)
     assert sizes == [5, 5]
     assert validation.shape == (2, 5) and correct.shape == (2, 5, 20) and correct.dtype == bool

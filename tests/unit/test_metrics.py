@@ -16,6 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from repdyn.csnr import csnr
 from repdyn.metrics import (
+    ClassMoments,
     class_bases,
     class_iou,
     confusion,
@@ -24,6 +25,7 @@ from repdyn.metrics import (
     iou_of_confusion,
     mean_iou,
     memorised,
+    projected_csnr,
     sliced_wasserstein,
 )
 from repdyn.molrg import NoisyMoLRG
@@ -278,6 +280,100 @@ def test_classes_without_a_subspace_are_refused(labels: list, rank: int, options
     x = np.random.default_rng(0).standard_normal((6, 5))
     with pytest.raises(ValueError, match=message):
         class_bases(x, labels, rank, **options)
+
+
+@pytest.fixture
+def classes() -> tuple[torch.Tensor, torch.Tensor]:
+    """Three classes with means far from zero, in numbers that differ."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0] * 40 + [1] * 70 + [2] * 100)
+    means = torch.tensor([[3.0, 1, 0, 0, 0, 0], [3, 0, 1, 0, 0, 0], [3, 0, 0, 1, 0, 0]])
+    scales = torch.linspace(2, 0.1, 6)
+    return means[labels] + scales * torch.randn(210, 6, generator=generator), labels
+
+
+@pytest.mark.parametrize(("way", "centred"), [("raw", False), ("centred", True)])
+def test_bases_from_moments_are_those_of_a_decomposition(classes: tuple, way: str, centred: bool) -> None:
+    frames = ClassMoments(*classes).frames(3, way)
+    assert frames.bases.shape == (3, 6, 3) and not frames.offset.any()
+    for found, expected in zip(frames.bases, class_bases(*classes, 3, centred=centred), strict=True):
+        # column by column, in falling order, up to sign
+        assert torch.allclose((found.mT @ expected).abs(), torch.eye(3, dtype=torch.float64), atol=1e-9)
+
+
+def test_the_common_mean_is_taken_off_classes_and_vectors(classes: tuple) -> None:
+    x, labels = classes
+    frames = ClassMoments(x, labels).frames(2, "mean-off")
+    mean = torch.stack([x[labels == k].double().mean(0) for k in range(3)]).mean(0)
+    assert torch.allclose(frames.offset, mean)
+    expected = class_bases(x.double() - mean, labels, 2)
+    assert torch.allclose(frames.bases @ frames.bases.mT, expected @ expected.mT, atol=1e-9)
+    by_hand = torch.einsum("nd,kdr->nkr", x.double() - mean, frames.bases)
+    assert torch.allclose(frames.coordinates(x), by_hand)
+
+
+def test_shared_directions_are_projected_out(classes: tuple) -> None:
+    x, labels = classes
+    frames = ClassMoments(x, labels).frames(2, "shared-off", shared=2)
+    # all classes together, each counting the same
+    together = torch.cat([x[labels == k].double() / float((labels == k).sum()) ** 0.5 for k in range(3)])
+    common = torch.linalg.svd(together).Vh[:2]  # (2, D)
+    assert (common @ frames.bases).abs().max() < 1e-9
+    rest = torch.eye(6, dtype=torch.float64) - common.mT @ common
+    expected = class_bases(x.double() @ rest, labels, 2)
+    assert torch.allclose(frames.bases @ frames.bases.mT, expected @ expected.mT, atol=1e-9)
+
+
+@pytest.mark.parametrize("way", ["raw", "centred", "mean-off", "shared-off"])
+def test_energies_from_moments_are_those_of_the_coordinates(classes: tuple, way: str) -> None:
+    x, labels = classes
+    moments = ClassMoments(x, labels)
+    frames = moments.frames(3, way, shared=2)
+    for k, energies in enumerate(moments.energies(frames)):  # (K, rank)
+        by_hand = frames.coordinates(x[labels == k]).square().mean(0).cumsum(1)
+        assert torch.allclose(energies, by_hand, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("rank", "options", "message"),
+    [
+        (7, {}, "rank must be at most 6, the number of features, got 7"),
+        (0, {}, "rank must be at least 1"),
+        (1, {"way": "white"}, "way must be one of raw, centred, mean-off, shared-off, got 'white'"),
+        (1, {"way": "shared-off", "shared": 6}, "shared must be below 6, the number of features, got 6"),
+        (5, {"way": "shared-off", "shared": 2}, "rank must be at most the dimensions that class 0 spans, got 5"),
+    ],
+)
+def test_bases_that_moments_do_not_hold_are_refused(classes: tuple, rank: int, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ClassMoments(*classes).frames(rank, **options)
+
+
+def test_moments_of_a_missing_class_are_refused() -> None:
+    with pytest.raises(ValueError, match="labels must hold every class, got none of class 1"):
+        ClassMoments(np.ones((3, 2)), [0, 2, 2])
+
+
+def test_projection_on_the_own_class_against_projecting(classes: tuple) -> None:
+    x, labels = classes
+    frames = ClassMoments(x, labels).frames(3)
+    values = projected_csnr(frames.coordinates(x), labels, frames.bases, (1, 3))
+    for rank, value in zip((1, 3), values, strict=True):
+        U = frames.bases[labels][:, :, :rank]
+        inside = torch.einsum("ndr,nr->nd", U, torch.einsum("ndr,nd->nr", U, x.double()))
+        assert value == pytest.approx(csnr(inside, labels, frames.bases[:, :, :rank]), rel=1e-12)
+
+
+def test_projection_between_orthogonal_and_equal_classes() -> None:
+    model = NoisyMoLRG.random(n=12, d=2, K=3, delta=0.3, seed=0)
+    x, labels = model.sample(300, 1)
+    apart = torch.stack(model.bases)
+    equal = apart[:1].expand(3, -1, -1)
+
+    def projected(bases: torch.Tensor) -> float:
+        return projected_csnr(torch.einsum("nd,kdr->nkr", x, bases), labels, bases, (2,))[0]
+
+    assert projected(apart) == float("inf") and projected(equal) == pytest.approx(1 / 2, rel=1e-12)
 
 
 # ------------------------------------------------------------------------------------------------------ memorisation

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from repdyn.denoisers import LinearDenoiser
 from repdyn.metrics import frechet_bias, frechet_from_moments, frechet_of_posterior, retained_power, scatter_shares
 
 RNG = np.random.default_rng(0)
@@ -72,35 +71,6 @@ def test_variances_without_a_meaning_are_refused() -> None:
 
 
 # ----------------------------------------------------------------------------------------------- linear denoiser
-
-
-def test_linear_denoiser_is_the_best_linear_regression_on_noisy_samples() -> None:
-    generator = torch.Generator().manual_seed(0)
-    mixing = torch.randn(4, 4, generator=generator, dtype=torch.float64)
-    x0 = torch.randn(200_000, 4, generator=generator, dtype=torch.float64) @ mixing + torch.arange(4.0)
-    x = x0 + 0.7 * torch.randn(x0.shape, generator=generator, dtype=x0.dtype)
-    ones = torch.ones(len(x), 1, dtype=x.dtype)
-    regression = torch.linalg.lstsq(torch.cat([x, ones], 1), x0).solution
-    expected = torch.cat([x[:100], ones[:100]], 1) @ regression
-    assert (LinearDenoiser(x0)(x[:100], 0.7) - expected).abs().max() < 0.05
-
-
-def test_linear_denoiser_takes_images_and_a_sigma_for_each() -> None:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(50, 1, 3, 4, generator=generator)
-    denoiser = LinearDenoiser(images)
-    both = denoiser(images[:2], torch.tensor([0.1, 2.0]))
-    assert both.shape == (2, 1, 3, 4) and both.dtype == torch.float32
-    for row, sigma in enumerate((0.1, 2.0)):
-        assert torch.allclose(both[row], denoiser(images[row : row + 1], sigma)[0])
-    assert torch.allclose(denoiser(images, 1e-6), images, atol=1e-5)
-    assert torch.allclose(denoiser(images, 1e6), images.mean(0, keepdim=True).expand(50, 1, 3, 4), atol=1e-5)
-
-
-@pytest.mark.parametrize("images", [torch.zeros(1, 3), torch.zeros(5), torch.zeros(5, 3, dtype=torch.uint8)])
-def test_images_without_a_covariance_are_refused(images: torch.Tensor) -> None:
-    with pytest.raises(ValueError, match="images must be at least two"):
-        LinearDenoiser(images)
 
 
 # ----------------------------------------------------------------------------------------------- retained detail

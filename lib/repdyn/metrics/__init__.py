@@ -10,10 +10,11 @@ from repdyn.metrics.frechet import (
 )
 from repdyn.metrics.memorisation import Memorisation, memorised
 from repdyn.metrics.segmentation import class_iou, confusion, iou_of_confusion, mean_iou
-from repdyn.metrics.subspaces import class_bases
+from repdyn.metrics.subspaces import ClassMoments, class_bases, projected_csnr
 from repdyn.metrics.wasserstein import SlicedWasserstein, sliced_wasserstein
 
 __all__ = [
+    "ClassMoments",
     "FrechetDistance",
     "Memorisation",
     "SlicedWasserstein",
@@ -27,6 +28,7 @@ __all__ = [
     "iou_of_confusion",
     "mean_iou",
     "memorised",
+    "projected_csnr",
     "retained_power",
     "scatter_shares",
     "sliced_wasserstein",

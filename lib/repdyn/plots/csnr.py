@@ -16,7 +16,7 @@ from repdyn import csnr
 from repdyn.molrg import NoisyMoLRG
 from repdyn.plots import CLASS_COLORS, COLORS, MARKERS, sigma_axis
 
-__all__ = ["interplay", "posterior_estimates", "probing", "two_costs", "undecided", "validation"]
+__all__ = ["draw_classes", "interplay", "posterior_estimates", "probing", "two_costs", "undecided", "validation"]
 
 
 def interplay(d: int, K: int, delta: float, low: float = 0.01, high: float = 10.0) -> Figure:
@@ -141,12 +141,12 @@ def posterior_estimates(model: NoisyMoLRG, sigmas: Sequence[float], num: int, se
         estimate = model(x, sigma)
         values[i] = csnr.csnr(estimate, labels, model.bases)
         points = (estimate @ torch.cat(list(model.bases), dim=1)).numpy() @ plane
-        _classes(ax, points, labels.numpy(), plane)
+        draw_classes(ax, points, labels.numpy(), plane)
         ax.set_title(rf"$\sigma = {sigma:g}$" + f"\nCSNR {values[i]:.1f}")
     return fig, values
 
 
-def _classes(ax: Axes, points: np.ndarray, labels: np.ndarray, plane: np.ndarray) -> None:
+def draw_classes(ax: Axes, points: np.ndarray, labels: np.ndarray, plane: np.ndarray) -> None:
     """Points by class, with a line along each class's direction, scaled to the bulk of the points."""
     size = 1.05 * np.quantile(np.abs(points).max(axis=1), 0.985)
     for k, direction in enumerate(plane):

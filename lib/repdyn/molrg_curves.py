@@ -1,0 +1,235 @@
+"""A DDPM that learns a noisy MoLRG: its loss beside the least one, accuracy and CSNR of what it has learned."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from repdyn import csnr, training
+from repdyn.denoisers import Denoiser
+from repdyn.empirical import EmpiricalDenoiser, LinearDenoiser
+from repdyn.features import POSTERIOR, extract
+from repdyn.metrics import class_bases
+from repdyn.molrg import NoisyMoLRG
+from repdyn.networks import MLPDenoiser
+from repdyn.noise import ddpm_alpha_bar, ddpm_sigma
+from repdyn.probes import fit_many
+
+__all__ = [
+    "PAPER_TIMESTEPS",
+    "LearningConfig",
+    "SweepConfig",
+    "World",
+    "distance",
+    "learn",
+    "losses",
+    "measure",
+    "measure_sweep",
+    "readings",
+    "sigmas",
+    "world",
+]
+
+#: The time steps of DDPM's schedule at which Li et al. (2025) read their synthetic experiments (appendix A.3).
+PAPER_TIMESTEPS: tuple[int, ...] = (1, 5, 10, 20, 40, 60, 80, 100, 120, 140, 160, 180, 240, 260, 280)
+
+
+@dataclass(frozen=True)
+class LearningConfig:
+    """What is learned, by what, for how long, and what is measured.
+
+    ``num_train`` samples of a noisy MoLRG with parameters ``n``, ``d``, ``K``, ``delta`` train an MLP with ``hidden``
+    units in each of two hidden layers, at the first ``schedule`` time steps of DDPM, on ``images`` samples in all.
+    ``seed`` draws everything. Measured are the averaged weights (``ema``) or the last ones, after the whole training
+    and after a half, a quarter, ...: ``checkpoints`` times in all, on ``num_tests`` data sets of ``num_test`` samples
+    each. Probes are fitted to another ``num_probe`` samples, so that they do not suffer when training samples are few.
+    With ``layers`` the second hidden layer is read too, at the end.
+    """
+
+    n: int = 50
+    d: int = 5
+    K: int = 3
+    delta: float = 0.2
+    num_train: int = 4000
+    hidden: int = 256
+    images: int = 800_000
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    schedule: int = 300
+    ema: bool = True
+    checkpoints: int = 1
+    timesteps: tuple[int, ...] = PAPER_TIMESTEPS
+    num_test: int = 1000
+    num_tests: int = 5
+    num_probe: int = 2000
+    layers: bool = False
+    l2: float = 1e-4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """``base`` and each of ``changes`` to it, pairs of a field's name and a value, with each of ``seeds``."""
+
+    base: LearningConfig
+    changes: tuple[tuple[tuple[str, float], ...], ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+class World(NamedTuple):
+    """The distribution, training samples (N, n), labelled samples (M, n), (M,) for probes, and test sets like these."""
+
+    model: NoisyMoLRG
+    x: Tensor
+    probed: tuple[Tensor, Tensor]
+    tests: list[tuple[Tensor, Tensor]]
+
+
+def sigmas(config: LearningConfig) -> np.ndarray:
+    """Noise levels (S,) of the time steps of a configuration."""
+    return np.asarray(ddpm_sigma(np.array(config.timesteps), ddpm_alpha_bar()))
+
+
+def world(config: LearningConfig) -> World:
+    """Draw the subspaces and the samples of a configuration, the latter in float32."""
+    model = NoisyMoLRG.random(config.n, config.d, config.K, config.delta, seed=config.seed)
+    sizes = [config.num_train, config.num_probe, *[config.num_test] * config.num_tests]
+    draws = [model.sample(num, seed=1000 * (config.seed + 1) + i) for i, num in enumerate(sizes)]
+    (x, _), probed, *tests = [(x.float(), labels) for x, labels in draws]
+    return World(model, x, probed, tests)
+
+
+def learn(config: LearningConfig, data: Tensor) -> Iterator[tuple[int, nn.Module]]:
+    """Train the MLP of a configuration on ``data`` (N, n), yielding (samples seen, denoiser) at each checkpoint.
+
+    The denoiser is the live one: measure it before going on.
+    """
+    levels = ddpm_sigma(np.arange(config.schedule), ddpm_alpha_bar())
+    plan = training.TrainConfig(
+        dataset="molrg", network=None, images=config.images, batch_size=config.batch_size,
+        learning_rate=config.learning_rate, warmup_images=0, preconditioning="epsilon", sigmas=tuple(levels.tolist()),
+        precision="no", grad_clip=math.inf, seed=config.seed,
+    )  # fmt: skip
+    stops = {max(1, plan.steps >> i) for i in range(config.checkpoints)}
+    denoiser = MLPDenoiser(config.n, config.hidden, seed=config.seed)
+    for step in training.train(plan, denoiser=denoiser, data=data, cpu=True):
+        if step.step in stops:
+            yield step.images, step.ema if config.ema else step.denoiser
+
+
+@torch.no_grad()
+def distance(denoiser: Denoiser, reference: Denoiser, x0: Tensor, sigma: float, noise: Tensor) -> float:
+    """E ||D(x) - D'(x)||^2 / E ||D'(x) - x_0||^2 at x = x_0 + sigma noise: how far D is from the ``reference`` D'.
+
+    ``x0`` (N, n) are clean samples and ``noise`` is standard normal, of the same shape. For the optimal denoiser as the
+    reference this is the share by which the loss of D exceeds the least one, measured without the variance of either.
+
+    Equation: ``eq-excess-loss``
+    """
+    x = x0 + sigma * noise
+    best = reference(x, sigma)
+    return ((denoiser(x, sigma) - best).square().sum() / (best - x0).square().sum()).item()
+
+
+def measure(config: LearningConfig) -> dict[str, Any]:
+    """Learn and measure: a dictionary of plain lists, with one entry of ``checkpoints`` for each stop of the training.
+
+    A checkpoint has ``images`` and, for each noise level: ``excess``, :func:`distance` to the optimal denoiser on test
+    samples; ``train_loss``, the loss on training samples over the least one of the distribution; ``memorised``, its
+    share of the squared distances from there to the optimal denoiser and to the
+    :class:`repdyn.empirical.EmpiricalDenoiser`, 0 at the former and 1 at the latter; and what :func:`readings` finds,
+    with ``layers`` of the hidden layer too at the last checkpoint. ``linear_excess`` is the ``excess`` of the
+    :class:`repdyn.empirical.LinearDenoiser`.
+    """
+    own, levels = world(config), sigmas(config)
+    checkpoints = []
+    for images, denoiser in learn(config, own.x):
+        last = config.layers and images >= config.images
+        entry = {"images": images, **losses(denoiser, own, levels, config.seed)}
+        checkpoints.append(entry | readings(denoiser, own, config, hidden=last))
+    linear = losses(LinearDenoiser(own.x), own, levels, config.seed)["excess"]
+    return {"sigmas": levels.tolist(), "linear_excess": linear, "checkpoints": checkpoints}
+
+
+@torch.no_grad()
+def losses(denoiser: Denoiser, own: World, levels: np.ndarray, seed: int) -> dict[str, list[float]]:
+    """``excess``, ``train_loss``, ``memorised`` of :func:`measure`, each (S,), of any denoiser."""
+    (test, _), empirical = own.tests[0], EmpiricalDenoiser(own.x)
+    train = own.x[torch.arange(len(test)) % len(own.x)]
+    generator = torch.Generator().manual_seed(seed)
+    found: dict[str, list[float]] = {"excess": [], "train_loss": [], "memorised": []}
+    for sigma in map(float, levels):
+        noise = torch.randn(test.shape, generator=generator)
+        found["excess"].append(distance(denoiser, own.model, test, sigma, noise))
+        least = (own.model(test + sigma * noise, sigma) - test).square().sum(1).mean()
+        noisy = train + sigma * noise
+        estimate, best, copy = denoiser(noisy, sigma), own.model(noisy, sigma), empirical(noisy, sigma)
+        found["train_loss"].append(((estimate - train).square().sum(1).mean() / least).item())
+        from_best, from_copy = (estimate - best).square().sum(), (estimate - copy).square().sum()
+        found["memorised"].append((from_best / (from_best + from_copy)).item())
+    return found
+
+
+def readings(
+    denoiser: nn.Module, own: World, config: LearningConfig, *, hidden: bool = False
+) -> dict[str, list[list[float]]]:
+    """Accuracy and CSNR (T, S) of the posterior estimates of clean input and, with ``hidden``, of the second layer.
+
+    The CSNR of the posterior is that in the true subspaces; that of the layer in the span of the first ``d`` right
+    singular vectors of each class's features. Bases and probes are fitted to ``own.probed``.
+    """
+    names = [POSTERIOR, "hidden2"] if hidden else [POSTERIOR]
+    sets = [own.probed, *own.tests]
+    columns: dict[str, list] = {f"{name}_{kind}": [] for name in names for kind in ("accuracy", "csnr")}
+    for sigma in map(float, sigmas(config)):
+        found = extract(denoiser, torch.cat([x for x, _ in sets]), sigma, names, bf16=False)
+        for name in names:
+            parts = list(zip(found[name].split([len(x) for x, _ in sets]), [labels for _, labels in sets], strict=True))
+            bases = own.model.bases if name == POSTERIOR else class_bases(*parts[0], config.d)
+            columns[f"{name}_csnr"].append([csnr.csnr(x, labels, bases) for x, labels in parts[1:]])
+            # Each class is symmetric about the origin: without the absolute value no linear probe can work.
+            seen = [(x.abs() if name == POSTERIOR else x, labels) for x, labels in parts]
+            probe = fit_many(seen[0][0][None], seen[0][1], l2=config.l2)[0]
+            columns[f"{name}_accuracy"].append([probe.score(x, labels.numpy()) for x, labels in seen[1:]])
+    return {key: np.transpose(values).tolist() for key, values in columns.items()}
+
+
+def measure_sweep(
+    config: SweepConfig, *, cache: str | os.PathLike | None = None, progress: bool = False
+) -> dict[str, Any]:
+    """:func:`measure` for the base and for every change of it, with every seed.
+
+    Returns ``runs``, a list of results, each with its ``change``, a dictionary of the fields that differ from the base,
+    and its ``seed``. With ``cache``, a folder, runs are kept there, and an interrupted sweep goes on from them.
+    """
+    folder = None if cache is None else Path(cache)
+    plans = [(dict(change), seed) for change in ((), *config.changes) for seed in config.seeds]
+    runs = []
+    for change, seed in tqdm(plans, desc="sweep", unit="training", disable=not progress):
+        plan = replace(config.base, **change, seed=seed)
+        runs.append({"change": change, "seed": seed, **_kept(plan, folder)})
+    return {"runs": runs}
+
+
+def _kept(config: LearningConfig, folder: Path | None) -> dict[str, Any]:
+    """:func:`measure`, or what is kept of it in a folder under the configuration's digest."""
+    if folder is None:
+        return measure(config)
+    path = folder / f"{hashlib.sha256(repr(config).encode()).hexdigest()[:16]}.json"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(measure(config)))
+        os.replace(temporary, path)
+    return json.loads(path.read_text())

@@ -1,0 +1,64 @@
+"""How sure a curve is: test items drawn again and again, and the rank correlation of curves."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import rankdata
+
+__all__ = ["interval", "resample_counts", "spearman", "unrelated_peaks"]
+
+
+def resample_counts(num: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each of ``num`` items is drawn in each bootstrap resample: (resamples, num), float64, rows sum to num.
+
+    A sum over a resample is then a matrix product with the items' values, for many values at once.
+    """
+    rng = np.random.default_rng(seed)
+    counts = np.empty((resamples, num))
+    for row in counts:
+        row[:] = np.bincount(rng.integers(0, num, num), minlength=num)
+    return counts
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Spearman's rank correlation along the last axis, ties sharing their mean rank; other axes broadcast.
+
+    0 where one of the two is constant: then there is no order to agree with. Raises ``ValueError`` when the last axes
+    differ or have fewer than two entries.
+    """
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a.shape[-1:] != b.shape[-1:] or a.ndim == 0 or a.shape[-1] < 2:
+        raise ValueError(f"a and b must share a last axis of 2 or more, got {a.shape} and {b.shape}: pass curves")
+    a, b = (ranks - ranks.mean(-1, keepdims=True) for ranks in (rankdata(a, axis=-1), rankdata(b, axis=-1)))
+    norm = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+    return np.divide((a * b).sum(-1), norm, out=np.zeros(norm.shape), where=norm > 0)
+
+
+def interval(resampled: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile interval over the first axis: (low, high), each of the shape of the other axes."""
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return low, high
+
+
+def unrelated_peaks(levels: int, draws: int, seed: int) -> np.ndarray:
+    """Rank correlations (draws,) of pairs of curves over ``levels`` that have one peak each and nothing else in common.
+
+    A curve rises to a peak at a random level and falls from it; how the two flanks interleave is random too. This is
+    what a correlation must exceed before it says more than that both curves have a peak somewhere. Raises
+    ``ValueError`` for fewer than three levels.
+    """
+    if levels < 3:
+        raise ValueError(f"levels must be at least 3, got {levels}: a peak needs two sides")
+    rng = np.random.default_rng(seed)
+
+    def curves() -> np.ndarray:
+        values = np.sort(rng.random((draws, levels)), axis=1)
+        order = rng.permuted(np.tile(np.arange(levels - 1), (draws, 1)), axis=1)  # who of the others goes where
+        peak = rng.integers(0, levels, draws)
+        found = np.empty((draws, levels))
+        for row, value, places, top in zip(found, values, order, peak, strict=True):
+            left, right = np.sort(places[:top]), np.sort(places[top:])[::-1]
+            row[:] = np.concatenate([value[left], value[-1:], value[right]])
+        return found
+
+    return spearman(curves(), curves())
