@@ -9,11 +9,12 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from repdyn import pixel_curves, pretrained, training
+from repdyn import pixel_curves, pretrained, recovery, training
 from repdyn.curves import CurveConfig, measure
 from repdyn.networks.unet import UNetConfig
 from repdyn.pixel_curves import PixelCurveConfig
 from repdyn.records import Recipe
+from repdyn.recovery import RecoveryConfig, World
 from repdyn.training import TrainConfig
 
 __all__ = ["PRESETS", "RECIPES", "get", "recipe", "train"]
@@ -163,7 +164,27 @@ def _segmentation(name: str, *, full: dict[str, Any], **changes: Any) -> Recipe:
     return Recipe(name, pixel_curves.measure, replace(_PIXELS, **changes, **full), replace(_PIXELS_SLICE, **changes))
 
 
+_LEVELS = ("0.1", "0.2", "0.3", "0.5", "0.7", "1.0", "2.0")
+_COMPARED = ("even", "0.3", "k-subspaces", "em")
+_RECOVERY = RecoveryConfig(
+    methods=(*_LEVELS, "ddpm", "edm", "even", "anneal", "k-subspaces", "em", "k-subspaces first", "wide"),
+    axes=(
+        ("n", (20, 100, 200), _COMPARED),
+        ("d", (2, 10), _COMPARED),
+        ("K", (2, 5, 8), _COMPARED),
+        ("num", (200, 500, 8000), _COMPARED),
+        ("overlap", (0.2, 0.4, 0.6, 0.8), _COMPARED),
+        ("delta", (0.05, 0.1, 0.35, 0.5), (*_LEVELS, "even", "k-subspaces", "em")),
+    ),
+)
+# Well apart, so that the last bit of a processor's sum decides no start: angles are far from the bound on both sides.
+_RECOVERY_SLICE = RecoveryConfig(
+    World(n=12, d=2, K=2, num=500), ("0.3", "k-subspaces"), (("num", (2000,), ("0.3",)),), worlds=1, starts=3, steps=300
+)
+
+
 RECIPES: dict[str, Recipe] = {
+    "recovery-phase": Recipe("recovery-phase", recovery.measure, _RECOVERY, _RECOVERY_SLICE),
     "fashion-curve-clean": _curve("fashion-curve-clean"),
     "fashion-curve-noisy": _curve("fashion-curve-noisy", noisy_input=True, pixels=False),
     "ccp59-segmentation-clean": _segmentation(
