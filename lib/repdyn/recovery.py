@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,7 +63,7 @@ class RecoveryConfig:
     remedy_schedule: str = "0.3"
     worlds: int = 2
     starts: int = 10
-    steps: int = 800
+    steps: int = 600
     batch_size: int = 128
     learning_rate: float = 2e-2
     seed: int = 0
@@ -156,15 +158,23 @@ def measure(
 
     A cell has what ``changed`` in the world, a ``method``, for every start its largest principal ``angles``, and, of a
     trained one, its ``losses`` divided by that of the true bases. The starts of one world follow those of another;
-    ``oracle`` is for each world the angle that principal components of the labelled classes reach. ``cache`` is not
-    used: a run takes minutes.
+    ``oracle`` is for each world the angle that principal components of the labelled classes reach. With ``cache``, a
+    folder, finished cells are kept there, and an interrupted measurement goes on from them; ``ValueError`` if they are
+    of another configuration.
     """
-    cells = []
-    for changed, method in tqdm(_jobs(config), desc="recovery", unit="cell", disable=not progress):
-        worlds = [
-            replace(config.world, **changed, seed=config.world.seed + 1000 * index) for index in range(config.worlds)
-        ]
+    path = None if cache is None else Path(cache) / "cells.json"
+    source = json.loads(json.dumps(asdict(config)))
+    kept = {"config": source, "cells": []} if path is None or not path.exists() else json.loads(path.read_text())
+    if kept["config"] != source:
+        raise ValueError(f"{path} belongs to another measurement: remove the folder, or choose another cache")
+    jobs, cells = _jobs(config), kept["cells"]
+    for changed, method in tqdm(jobs[len(cells) :], desc="recovery", unit="cell", disable=not progress):
+        worlds = [replace(config.world, **changed, seed=config.world.seed + 1000 * i) for i in range(config.worlds)]
         cells.append({"changed": changed, "method": method, **_cell(config, worlds, method)})
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.with_suffix(".tmp").write_text(json.dumps(kept))
+            path.with_suffix(".tmp").replace(path)
     return {"cells": cells}
 
 
