@@ -164,32 +164,17 @@ def _segmentation(name: str, *, full: dict[str, Any], **changes: Any) -> Recipe:
     return Recipe(name, pixel_curves.measure, replace(_PIXELS, **changes, **full), replace(_PIXELS_SLICE, **changes))
 
 
-_COMPARED = ("even", "0.3", "k-subspaces", "em")
+_COMPARED = ("even", "0.3", "k-subspaces")
+_LEVELS = ("0.1", "0.2", "0.3", "0.5", "0.7", "1.0", "2.0")
 _RECOVERY = RecoveryConfig(
-    methods=(
-        "0.1",
-        "0.2",
-        "0.3",
-        "0.5",
-        "0.7",
-        "1.0",
-        "2.0",
-        "ddpm",
-        "edm",
-        "even",
-        "anneal",
-        "k-subspaces",
-        "em",
-        "k-subspaces first",
-        "wide",
-    ),
+    methods=(*_LEVELS, "ddpm", "edm", "even", "anneal", "k-subspaces", "em", "k-subspaces first", "wide"),
     axes=(
-        ("n", (20, 100, 200), _COMPARED),
-        ("d", (2, 10), _COMPARED),
+        ("n", (20, 200), _COMPARED),
+        ("d", (1, 2, 10), _COMPARED),
         ("K", (2, 5, 8), _COMPARED),
         ("num", (200, 500, 8000), _COMPARED),
-        ("overlap", (0.2, 0.4, 0.6, 0.8), _COMPARED),
-        ("delta", (0.05, 0.1, 0.35, 0.5), ("0.1", "0.2", "0.3", "0.5", "1.0", "even", "k-subspaces", "em")),
+        ("overlap", (0.3, 0.6, 0.8), _COMPARED),
+        ("delta", (0.05, 0.1, 0.35, 0.5), ("0.1", "0.3", "1.0", "even", "k-subspaces")),
     ),
 )
 # Well apart, so that the last bit of a processor's sum decides no start: angles are far from the bound on both sides.
