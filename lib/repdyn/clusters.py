@@ -35,10 +35,10 @@ class ClusterConfig:
     num: int | None = None
     components: int = 50
     dims: tuple[int, ...] = (1, 2, 5, 10)
-    schedules: tuple[str, ...] = ("0.3", "1.0", "even")
+    schedules: tuple[str, ...] = ("0.3", "even")
     delta: float = 0.3
     starts: int = 5
-    steps: int = 800
+    steps: int = 600
     batch_size: int = 128
     learning_rate: float = 1e-2
     seed: int = 0

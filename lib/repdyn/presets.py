@@ -9,7 +9,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from repdyn import pixel_curves, pretrained, recovery, training
+from repdyn import clusters, pixel_curves, pretrained, recovery, training
+from repdyn.clusters import ClusterConfig
 from repdyn.curves import CurveConfig, measure
 from repdyn.networks.unet import UNetConfig
 from repdyn.pixel_curves import PixelCurveConfig
@@ -183,7 +184,12 @@ _RECOVERY_SLICE = RecoveryConfig(
 )
 
 
+_CLUSTERS = ClusterConfig()
+_CLUSTERS_SLICE = replace(_CLUSTERS, num=1500, dims=(2,), schedules=("0.3",), starts=2, steps=60)
+
+
 RECIPES: dict[str, Recipe] = {
+    "fashion-clusters": Recipe("fashion-clusters", clusters.measure, _CLUSTERS, _CLUSTERS_SLICE),
     "recovery-phase": Recipe("recovery-phase", recovery.measure, _RECOVERY, _RECOVERY_SLICE),
     "fashion-curve-clean": _curve("fashion-curve-clean"),
     "fashion-curve-noisy": _curve("fashion-curve-noisy", noisy_input=True, pixels=False),
