@@ -22,7 +22,7 @@ from repdyn.networks.molrg_starts import MoLRGStarts
 from repdyn.subspaces import alternate, overlapping, random_bases
 from repdyn.training import Step, TrainConfig, train
 
-__all__ = ["EVEN_LEVELS", "RecoveryConfig", "World", "losses", "measure", "phases", "success", "train_starts"]
+__all__ = ["EVEN_LEVELS", "RecoveryConfig", "World", "losses", "measure", "phases", "pick", "success", "train_starts"]
 
 EVEN_LEVELS = tuple(float(sigma) for sigma in np.geomspace(0.05, 5, 40).round(4))
 _ANNEALING = (2.0, 1.4, 1.0, 0.7, 0.5, 0.3)
@@ -149,6 +149,14 @@ def losses(denoiser: MoLRGStarts, data: Tensor, seed: int = 0) -> Tensor:
 def success(angles: object) -> float:
     """Share of starts that found every subspace: whose largest angle (S,) is below half a radian."""
     return float((np.asarray(angles) < _RECOVERED).mean())
+
+
+def pick(result: dict[str, Any], method: str, **changed: float) -> dict[str, Any]:
+    """The cell of :func:`measure` for a method where ``changed`` differs from the base; ``ValueError`` if none is."""
+    for cell in result["cells"]:
+        if cell["method"] == method and cell["changed"] == changed:
+            return cell
+    raise ValueError(f"nothing was measured for {method!r} at {changed}: see the configuration for what was")
 
 
 def measure(
