@@ -10,6 +10,7 @@ from importlib.metadata import version as _version
 __version__ = _version("repdyn")
 
 _SUBMODULES = (
+    "clusters",
     "csnr",
     "curves",
     "datasets",
@@ -28,7 +29,9 @@ _SUBMODULES = (
     "pretrained",
     "probes",
     "records",
+    "recovery",
     "sampling",
+    "subspaces",
     "training",
 )
 

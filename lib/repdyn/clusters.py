@@ -13,8 +13,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from repdyn import _checks, datasets
-from repdyn.metrics.matching import clustering_accuracy
-from repdyn.networks.molrg_starts import MoLRGStarts
+from repdyn.metrics import clustering_accuracy
+from repdyn.networks import MoLRGStarts
 from repdyn.recovery import losses, train_starts
 from repdyn.subspaces import alternate, random_bases
 

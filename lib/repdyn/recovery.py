@@ -15,14 +15,24 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from repdyn.metrics import class_bases
-from repdyn.metrics.matching import match_subspaces
+from repdyn.metrics import class_bases, match_subspaces
 from repdyn.molrg import NoisyMoLRG
-from repdyn.networks.molrg_starts import MoLRGStarts
+from repdyn.networks import MoLRGStarts
 from repdyn.subspaces import alternate, overlapping, random_bases
 from repdyn.training import Step, TrainConfig, train
 
-__all__ = ["EVEN_LEVELS", "RecoveryConfig", "World", "losses", "measure", "phases", "pick", "success", "train_starts"]
+__all__ = [
+    "EVEN_LEVELS",
+    "RecoveryConfig",
+    "World",
+    "losses",
+    "measure",
+    "paired_difference",
+    "phases",
+    "pick",
+    "success",
+    "train_starts",
+]
 
 EVEN_LEVELS = tuple(float(sigma) for sigma in np.geomspace(0.05, 5, 40).round(4))
 _ANNEALING = (2.0, 1.4, 1.0, 0.7, 0.5, 0.3)
@@ -157,6 +167,25 @@ def pick(result: dict[str, Any], method: str, **changed: float) -> dict[str, Any
         if cell["method"] == method and cell["changed"] == changed:
             return cell
     raise ValueError(f"nothing was measured for {method!r} at {changed}: see the configuration for what was")
+
+
+def paired_difference(result: dict[str, Any], first: str, second: str, worlds: int) -> tuple[float, float]:
+    """Mean success rate of ``first`` less that of ``second``, and its standard error over pairs.
+
+    A pair is one of the ``worlds`` of a cell where both were measured: the same data and, for trainings, the same
+    starts. Raises ``ValueError`` when there are fewer than two pairs.
+    """
+    rivals = {json.dumps(cell["changed"]): cell["angles"] for cell in result["cells"] if cell["method"] == second}
+    pairs = [
+        (cell["angles"], rivals[json.dumps(cell["changed"])])
+        for cell in result["cells"]
+        if cell["method"] == first and json.dumps(cell["changed"]) in rivals
+    ]
+    split = [[np.split(np.array(angles), worlds) for angles in pair] for pair in pairs]
+    differences = [success(a) - success(b) for ours, theirs in split for a, b in zip(ours, theirs)]
+    if len(differences) < 2:
+        raise ValueError(f"{first!r} and {second!r} were measured side by side in fewer than two worlds")
+    return float(np.mean(differences)), float(np.std(differences, ddof=1) / math.sqrt(len(differences)))
 
 
 def measure(

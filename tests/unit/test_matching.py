@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.linalg import subspace_angles
 
-from repdyn.metrics.matching import clustering_accuracy, match_subspaces
+from repdyn.metrics import clustering_accuracy, match_subspaces
 from repdyn.subspaces import random_bases
 
 

@@ -13,11 +13,9 @@ import torch
 
 from repdyn import _batches, recovery
 from repdyn.denoisers import dae_loss
-from repdyn.metrics import class_bases
-from repdyn.metrics.matching import match_subspaces
+from repdyn.metrics import class_bases, match_subspaces
 from repdyn.molrg import NoisyMoLRG
-from repdyn.networks import MoLRGDenoiser
-from repdyn.networks.molrg_starts import MoLRGStarts
+from repdyn.networks import MoLRGDenoiser, MoLRGStarts
 from repdyn.recovery import EVEN_LEVELS, RecoveryConfig, World, losses, measure, phases, pick, success, train_starts
 from repdyn.subspaces import alternate, random_bases
 from repdyn.training import TrainConfig, train

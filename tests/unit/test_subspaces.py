@@ -7,8 +7,7 @@ import pytest
 import torch
 from scipy.linalg import subspace_angles
 
-from repdyn.metrics import class_bases
-from repdyn.metrics.matching import match_subspaces
+from repdyn.metrics import class_bases, match_subspaces
 from repdyn.molrg import NoisyMoLRG
 from repdyn.subspaces import alternate, overlapping, random_bases
 
