@@ -16,7 +16,18 @@ from repdyn.denoisers import dae_loss
 from repdyn.metrics import class_bases, match_subspaces
 from repdyn.molrg import NoisyMoLRG
 from repdyn.networks import MoLRGDenoiser, MoLRGStarts
-from repdyn.recovery import EVEN_LEVELS, RecoveryConfig, World, losses, measure, phases, pick, success, train_starts
+from repdyn.recovery import (
+    EVEN_LEVELS,
+    RecoveryConfig,
+    World,
+    losses,
+    measure,
+    paired_difference,
+    phases,
+    pick,
+    success,
+    train_starts,
+)
 from repdyn.subspaces import alternate, random_bases
 from repdyn.training import TrainConfig, train
 
@@ -151,11 +162,11 @@ def test_losses_are_lowest_at_the_true_bases() -> None:
 
 
 def test_lines_are_recovered_from_every_start_to_a_hundredth() -> None:
-    """n = 20, d = 1, K = 3, delta = 0.1: no start is lost, and 30,000 samples allow a hundredth of a radian.
+    """n = 20, d = 1, K = 3, delta = 0.1: no start is lost, and 50,000 samples allow a hundredth of a radian.
 
-    Labelled principal components reach 0.006 with them; with d = 2 five starts of ten are lost (measured).
+    Labelled principal components reach 0.005 with them; with d = 2 five starts of ten are lost (measured).
     """
-    world = World(n=20, d=1, K=3, delta=0.1, num=30_000)
+    world = World(n=20, d=1, K=3, delta=0.1, num=50_000)
     x, labels = world.model().sample(world.num, 1)
     true = world.model().bases
     oracle = match_subspaces(class_bases(x, labels, 1), true).angles.max()
@@ -163,7 +174,7 @@ def test_lines_are_recovered_from_every_start_to_a_hundredth() -> None:
     trained = last(step.denoiser, x.float(), "0.1", steps=250, batch_size=512, learning_rate=1e-3, seed=5)
     angles = np.array([match_subspaces(bases, true).angles.max() for bases in trained.bases.detach()])
     assert (angles < 1e-2).sum() >= 9
-    assert 0.005 < oracle < angles.min(), "no better than with labels"
+    assert 0.003 < oracle < angles.min(), "no better than with labels"
 
 
 # ------------------------------------------------------------------------------------------------------- measurement
@@ -225,6 +236,19 @@ def test_an_interrupted_measurement_goes_on(tmp_path: Path, monkeypatch: pytest.
     assert len(calls) == 3, "the first cell was not measured again"
     with pytest.raises(ValueError, match="belongs to another measurement"):
         measure(replace(TINY, steps=21), cache=tmp_path)
+
+
+def test_paired_differences_are_over_worlds() -> None:
+    def cell(method: str, angles: list[float], **changed: float) -> dict:
+        return {"method": method, "changed": changed, "angles": angles}
+
+    cells = [cell("a", [0.1, 0.1, 0.1, 1.0]), cell("b", [0.1, 1.0, 1.0, 1.0]), cell("b", [1.0] * 4, n=3)]
+    assert paired_difference({"cells": cells}, "a", "b", 2) == (0.5, 0.0)
+    cells += [cell("a", [1.0] * 4, n=3)]
+    mean, error = paired_difference({"cells": cells}, "a", "b", 2)
+    assert mean == 0.25 and error == pytest.approx(np.std([0.5, 0.5, 0, 0], ddof=1) / 2)
+    with pytest.raises(ValueError, match="side by side in fewer than two worlds"):
+        paired_difference({"cells": cells}, "a", "c", 2)
 
 
 def test_success_is_the_share_below_half_a_radian() -> None:

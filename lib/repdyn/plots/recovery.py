@@ -16,7 +16,7 @@ from repdyn.recovery import pick, success
 __all__ = ["clusters", "directions", "levels", "losses_and_angles", "overlaps", "slices", "trajectories"]
 
 _NAMES = {"0.3": "one level, 0.3", "even": "all levels", "k-subspaces": "k-subspaces", "em": "EM"}
-_NAMES |= {"ddpm": "DDPM's levels", "edm": "EDM's levels", "anneal": "annealed"}
+_NAMES |= {"ddpm": "DDPM's levels", "edm": "EDM's levels", "anneal": "annealed", "wide": "2K subspaces"}
 
 
 def directions(sigma: Sequence[float], cosines: Mapping[str, Sequence[float]]) -> Figure:
@@ -61,29 +61,24 @@ def overlaps(matrices: Mapping[str, np.ndarray]) -> Figure:
 
 
 def levels(result: Mapping[str, Any]) -> Figure:
-    """Success rate of training at one noise level, for every delta measured, beside schedules of many levels."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.8), sharey=True, width_ratios=[1.0, 1.2])
-    base = [cell for cell in result["cells"] if not cell["changed"] and _is_level(cell["method"])]
-    sigma, rates = [float(cell["method"]) for cell in base], [success(cell["angles"]) for cell in base]
-    error = [_error(cell) for cell in base]
-    left.errorbar(sigma, rates, error, color=COLORS["blue"], marker="o", capsize=3, label="one level")
-    styles = zip(("even", "ddpm", "edm", "anneal", "k-subspaces", "em"), CLASS_COLORS[1:], "s^DvPX", strict=True)
-    for place, (method, color, marker) in enumerate(styles):
-        cell, x = pick(result, method), 4.5 * 1.6**place
-        left.errorbar([x], [success(cell["angles"])], [_error(cell)], fmt=marker, color=color, capsize=3)
-        left.text(x, 1.04, _NAMES[method], rotation=60, fontsize=9, color=COLORS["black"], ha="left", va="bottom")
-    sigma_axis(left)
-    left.set(ylabel="share of starts that recover", ylim=(-0.03, 1.03), xlim=(0.07, 60))
-    deltas = sorted({cell["changed"].get("delta", 0.2) for cell in result["cells"]})
-    for i, delta in enumerate(deltas):
-        chosen = [pick(result, level, **_changed("delta", delta, result)) for level in ("0.1", "0.3", "1.0")]
-        y = [success(cell["angles"]) for cell in chosen]
-        label = rf"$\delta = {delta:g}$"
-        right.plot(
-            [0.1, 0.3, 1.0], y, color=CLASS_COLORS[i], marker=MARKERS[i], ls=["-", "--", "-.", ":"][i % 4], label=label
-        )
-    sigma_axis(right, r"the one noise level $\sigma$")
-    right.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    """Success rate of training at one noise level, for every delta measured, and of everything else at the base."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.8), width_ratios=[1.25, 1.0])
+    deltas = sorted({cell["changed"]["delta"] for cell in result["cells"] if "delta" in cell["changed"]})
+    worlds = [({}, "the base"), *(({"delta": delta}, rf"$\delta = {delta:g}$") for delta in deltas)]
+    for i, (changed, label) in enumerate(worlds):
+        cells = [cell for cell in result["cells"] if cell["changed"] == changed and _is_level(cell["method"])]
+        x, y = [float(cell["method"]) for cell in cells], [success(cell["angles"]) for cell in cells]
+        style = {"color": CLASS_COLORS[i], "marker": MARKERS[i], "ls": ["-", "--", "-.", ":"][i % 4], "label": label}
+        left.errorbar(x, y, None if changed else [_error(cell) for cell in cells], capsize=3, **style)
+    sigma_axis(left, r"the one noise level $\sigma$")
+    left.set(ylabel="share of starts that recover", ylim=(-0.03, 1.03))
+    left.legend(loc="upper right", fontsize=9)
+    others = [cell for cell in result["cells"] if not cell["changed"] and not _is_level(cell["method"])]
+    for place, cell in enumerate(reversed(others)):
+        style = {"color": COLORS["black"], "marker": "o", "capsize": 3}
+        right.errorbar([success(cell["angles"])], [place], xerr=[_error(cell)], **style)
+    right.set_yticks(range(len(others)), [_NAMES.get(c["method"], c["method"]) for c in reversed(others)])
+    right.set(xlabel="share of starts that recover", xlim=(-0.03, 1.03))
     return figure
 
 
@@ -158,10 +153,6 @@ def _strip(ax: Axes, places: Sequence[int], runs: Sequence[Sequence[float]], i: 
 
 def _is_level(method: str) -> bool:
     return method.replace(".", "", 1).isdigit()
-
-
-def _changed(name: str, value: float, result: Mapping[str, Any]) -> dict[str, float]:
-    return {name: value} if any(cell["changed"].get(name) == value for cell in result["cells"]) else {}
 
 
 def _error(cell: Mapping[str, Any]) -> float:
