@@ -168,7 +168,7 @@ def _segmentation(name: str, *, full: dict[str, Any], **changes: Any) -> Recipe:
 _COMPARED = ("even", "0.3", "k-subspaces")
 _LEVELS = ("0.1", "0.2", "0.3", "0.5", "0.7", "1.0", "2.0")
 _RECOVERY = RecoveryConfig(
-    methods=(*_LEVELS, "ddpm", "edm", "even", "anneal", "k-subspaces", "em", "k-subspaces first", "wide"),
+    methods=(*_LEVELS, "ddpm", "edm", "even", "anneal", "k-subspaces", "em", "k-subspaces first", "wide", "alike"),
     axes=(
         ("n", (20, 200), _COMPARED),
         ("d", (1, 2, 10), _COMPARED),
@@ -176,6 +176,8 @@ _RECOVERY = RecoveryConfig(
         ("num", (200, 500, 8000), _COMPARED),
         ("overlap", (0.3, 0.6, 0.8), _COMPARED),
         ("delta", (0.05, 0.1, 0.35, 0.5), ("0.1", "0.3", "1.0", "even", "k-subspaces")),
+        ("d", (2,), ("alike", "wide")),
+        ("K", (5, 8), ("alike", "wide")),
     ),
 )
 # Well apart, so that the last bit of a processor's sum decides no start: angles are far from the bound on both sides.

@@ -62,7 +62,8 @@ class RecoveryConfig:
     """What is measured: every one of ``methods`` in ``world`` and along ``axes``.
 
     A method is a schedule of :func:`phases`; 'k-subspaces' or 'em', from random starts; 'k-subspaces first', which
-    trains from what k-subspaces finds; or 'wide', which trains twice as many subspaces, both on ``remedy_schedule``. An
+    trains from what k-subspaces finds; 'wide', which trains twice as many subspaces; or 'alike', where all subspaces of
+    a start begin close to each other; these three on ``remedy_schedule``. An
     axis is the name of a field of :class:`World`, its values, and the methods there; the other fields stay as in
     ``world``. Everywhere there are ``worlds`` draws of the subspaces and the data, with ``starts`` random starts each.
     """
@@ -241,9 +242,10 @@ def _cell(config: RecoveryConfig, worlds: list[World], method: str) -> dict[str,
 
 
 def _trained(config: RecoveryConfig, worlds: list[World], data: Tensor, method: str) -> MoLRGStarts:
-    world, remedy = worlds[0], method in ("wide", "k-subspaces first")
+    world, remedy = worlds[0], method in ("wide", "alike", "k-subspaces first")
     K = world.K * (2 if method == "wide" else 1)
-    denoiser = MoLRGStarts(data.shape[1], world.n, world.d, K, world.delta, seed=config.seed)
+    alike = 0.1 if method == "alike" else None
+    denoiser = MoLRGStarts(data.shape[1], world.n, world.d, K, world.delta, seed=config.seed, alike=alike)
     if method == "k-subspaces first":
         apart = data[:, :: config.starts].unbind(1)
         denoiser.bases = torch.cat([_alternated(config, world, x, "k-subspaces") for x in apart])

@@ -105,6 +105,15 @@ def test_delta_is_learned_by_each() -> None:
     assert trained.delta.tolist() == pytest.approx([0.2, 0.2], abs=0.02)
 
 
+def test_subspaces_that_start_alike_are_close_to_each_other_and_differ_between_starts() -> None:
+    starts = MoLRGStarts(2, 40, 2, 3, alike=0.1)
+    within = match_subspaces(starts.bases[0, :1].detach(), starts.bases[0, 1:2].detach()).angles.max()
+    between = match_subspaces(starts.bases[0, :1].detach(), starts.bases[1, :1].detach()).angles.max()
+    assert 0.05 < within < 0.3 < 1 < between
+    with pytest.raises(ValueError, match="alike must be positive, got 0"):
+        MoLRGStarts(2, 40, 2, 3, alike=0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -171,7 +180,7 @@ def test_lines_are_recovered_from_every_start_to_a_hundredth() -> None:
     true = world.model().bases
     oracle = match_subspaces(class_bases(x, labels, 1), true).angles.max()
     *_, step = train_starts(MoLRGStarts(10, 20, 1, 3, 0.1), x.float(), "0.3", steps=400)
-    trained = last(step.denoiser, x.float(), "0.1", steps=250, batch_size=512, learning_rate=1e-3, seed=5)
+    trained = last(step.denoiser, x.float(), "0.1", steps=250, batch_size=512, learning_rate=5e-4, seed=5)
     angles = np.array([match_subspaces(bases, true).angles.max() for bases in trained.bases.detach()])
     assert (angles < 1e-2).sum() >= 9
     assert 0.003 < oracle < angles.min(), "no better than with labels"
@@ -181,11 +190,11 @@ def test_lines_are_recovered_from_every_start_to_a_hundredth() -> None:
 
 
 def test_what_is_returned(tmp_path: Path) -> None:
-    config = replace(TINY, axes=(("num", (100, 400), ("0.3",)),), methods=(*TINY.methods, "em", "wide"))
+    config = replace(TINY, axes=(("num", (100, 400), ("0.3",)),), methods=(*TINY.methods, "em", "wide", "alike"))
     result = measure(config, cache=tmp_path)
     assert result == json.loads(json.dumps(result)), "plain numbers and lists"
     found = [(cell["changed"], cell["method"]) for cell in result["cells"]]
-    assert found == [({}, m) for m in ("0.3", "k-subspaces", "em", "wide")] + [({"num": v}, "0.3") for v in (100, 400)]
+    assert found == [({}, m) for m in ("0.3", "k-subspaces", "em", "wide", "alike")] + [({"num": v}, "0.3") for v in (100, 400)]
     for cell in result["cells"]:
         assert len(cell["angles"]) == 4 and len(cell["oracle"]) == 2
         assert max(cell["angles"]) <= math.pi / 2 + 1e-6

@@ -23,10 +23,11 @@ class MoLRGStarts(nn.Module):
     -1)``.
 
     ``bases`` (S, K, n, d) are the orthonormal factors of the parameter ``frames`` (QR), uniformly random from ``seed``;
-    they may be assigned. ``delta`` in [0, 1) is one number, or one for each start; with ``learn_delta`` it is trained,
+    they may be assigned. With ``alike`` the K frames of a start are one random frame, plus ``alike`` times one of their
+    own, so that all of its subspaces start close to each other. ``delta`` in [0, 1) is one number, or one for each start; with ``learn_delta`` it is trained,
     from that value on, which must be positive.
 
-    Raises ``ValueError`` for d > n, and sizes or delta out of range.
+    Raises ``ValueError`` for d > n, ``alike`` that is not positive, and sizes or delta out of range.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class MoLRGStarts(nn.Module):
         delta: float | Sequence[float] = 0.2,
         learn_delta: bool = False,
         seed: int = 0,
+        alike: float | None = None,
     ) -> None:
         super().__init__()
         self.starts, self.n = _checks.integer("starts", starts, 1), _checks.integer("n", n, 1)
@@ -50,6 +52,10 @@ class MoLRGStarts(nn.Module):
         deltas = torch.tensor([_checks.delta_in_range(value, positive=learn_delta) for value in deltas])
         generator = torch.Generator().manual_seed(_checks.integer("seed", seed, 0))
         frames = torch.randn(self.starts, self.K, self.n, self.d, generator=generator)
+        if alike is not None:
+            if not alike > 0:
+                raise ValueError(f"alike must be positive, got {alike}: equal subspaces would stay equal")
+            frames = torch.randn(self.starts, 1, self.n, self.d, generator=generator) + alike * frames
         self.frames = nn.Parameter(torch.linalg.qr(frames).Q)
         if learn_delta:
             self.delta_logit = nn.Parameter(deltas.logit())

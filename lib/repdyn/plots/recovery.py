@@ -16,7 +16,13 @@ from repdyn.recovery import pick, success
 __all__ = ["clusters", "directions", "levels", "losses_and_angles", "overlaps", "slices", "trajectories"]
 
 _NAMES = {"0.3": "one level, 0.3", "even": "all levels", "k-subspaces": "k-subspaces", "em": "EM"}
-_NAMES |= {"ddpm": "DDPM's levels", "edm": "EDM's levels", "anneal": "annealed", "wide": "2K subspaces"}
+_NAMES |= {
+    "ddpm": "DDPM's levels",
+    "edm": "EDM's levels",
+    "anneal": "annealed",
+    "wide": "2K subspaces",
+    "alike": "started alike",
+}
 
 
 def directions(sigma: Sequence[float], cosines: Mapping[str, Sequence[float]]) -> Figure:
