@@ -24,8 +24,8 @@ class MoLRGStarts(nn.Module):
 
     ``bases`` (S, K, n, d) are the orthonormal factors of the parameter ``frames`` (QR), uniformly random from ``seed``;
     they may be assigned. With ``alike`` the K frames of a start are one random frame, plus ``alike`` times one of their
-    own, so that all of its subspaces start close to each other. ``delta`` in [0, 1) is one number, or one for each start; with ``learn_delta`` it is trained,
-    from that value on, which must be positive.
+    own, so that all of its subspaces start close to each other. ``delta`` in [0, 1) is one number, or one for each
+    start; with ``learn_delta`` it is trained, from that value on, which must be positive.
 
     Raises ``ValueError`` for d > n, ``alike`` that is not positive, and sizes or delta out of range.
     """
