@@ -10,7 +10,7 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from repdyn import _checks, datasets
 from repdyn.metrics import clustering_accuracy

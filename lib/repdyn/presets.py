@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from repdyn import clusters, pixel_curves, pretrained, recovery, training
 from repdyn.clusters import ClusterConfig

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from repdyn.metrics import class_bases, match_subspaces
 from repdyn.molrg import NoisyMoLRG
