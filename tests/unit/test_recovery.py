@@ -81,7 +81,7 @@ def test_starts_are_trained_as_if_alone() -> None:
         (found - x0).square().mean().backward()
         optimizer.step()
     torch.testing.assert_close(together.denoiser.frames[0], frames, rtol=1e-3, atol=1e-4)
-    assert (pair.frames[0] - frames).abs().max() > 0.01, "nothing was trained"
+    assert (pair.frames[0] - frames).abs().max() > 0.005, "nothing was trained"
 
 
 def test_bases_are_orthonormal_random_and_may_be_assigned() -> None:
