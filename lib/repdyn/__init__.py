@@ -10,6 +10,7 @@ from importlib.metadata import version as _version
 __version__ = _version("repdyn")
 
 _SUBMODULES = (
+    "clusters",
     "csnr",
     "csnr_curves",
     "curves",
@@ -36,7 +37,9 @@ _SUBMODULES = (
     "quality_curves",
     "records",
     "resampling",
+    "recovery",
     "sampling",
+    "subspaces",
     "training",
 )
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
-from repdyn import csnr_curves, molrg_curves, pixel_curves, pretrained, quality_curves, training
+from repdyn import clusters, csnr_curves, molrg_curves, pixel_curves, pretrained, quality_curves, recovery, training
+from repdyn.clusters import ClusterConfig
 from repdyn.csnr_curves import CSNRConfig
 from repdyn.curves import CurveConfig, measure
 from repdyn.molrg_curves import LearningConfig, SweepConfig
@@ -17,6 +18,7 @@ from repdyn.networks.unet import UNetConfig
 from repdyn.pixel_curves import PixelCurveConfig
 from repdyn.quality_curves import QualityConfig
 from repdyn.records import Recipe
+from repdyn.recovery import RecoveryConfig, World
 from repdyn.training import TrainConfig
 
 __all__ = ["PRESETS", "RECIPES", "get", "recipe", "train"]
@@ -227,8 +229,34 @@ _LEARNING_SLICE = replace(
     _LEARNING, n=10, d=2, hidden=32, images=12_800, num_test=200, num_tests=2, num_probe=300, timesteps=(1, 80, 240),
     checkpoints=2,
 )  # fmt: skip
+_COMPARED = ("even", "0.3", "k-subspaces")
+_LEVELS = ("0.1", "0.2", "0.3", "0.5", "0.7", "1.0", "2.0")
+_RECOVERY = RecoveryConfig(
+    methods=(*_LEVELS, "ddpm", "edm", "even", "anneal", "k-subspaces", "em", "k-subspaces first", "wide", "alike"),
+    axes=(
+        ("n", (20, 200), _COMPARED),
+        ("d", (1, 2, 10), _COMPARED),
+        ("K", (2, 5, 8), _COMPARED),
+        ("num", (200, 500, 8000), _COMPARED),
+        ("overlap", (0.3, 0.6, 0.8), _COMPARED),
+        ("delta", (0.05, 0.1, 0.35, 0.5), ("0.1", "0.3", "1.0", "even", "k-subspaces")),
+        ("d", (2,), ("alike", "wide")),
+        ("K", (5, 8), ("alike", "wide")),
+    ),
+)
+# Well apart, so that the last bit of a processor's sum decides no start: angles are far from the bound on both sides.
+_RECOVERY_SLICE = RecoveryConfig(
+    World(n=12, d=2, K=2, num=500), ("0.3", "k-subspaces"), (("num", (2000,), ("0.3",)),), worlds=1, starts=3, steps=300
+)
+
+
+_CLUSTERS = ClusterConfig()
+_CLUSTERS_SLICE = replace(_CLUSTERS, num=1500, dims=(2,), schedules=("0.3",), starts=2, steps=60)
+
 
 RECIPES: dict[str, Recipe] = {
+    "fashion-clusters": Recipe("fashion-clusters", clusters.measure, _CLUSTERS, _CLUSTERS_SLICE),
+    "recovery-phase": Recipe("recovery-phase", recovery.measure, _RECOVERY, _RECOVERY_SLICE),
     "fashion-curve-clean": _curve("fashion-curve-clean"),
     "fashion-curve-noisy": _curve("fashion-curve-noisy", noisy_input=True, pixels=False),
     "fashion-csnr-clean": _csnr("fashion-csnr-clean"),

@@ -8,6 +8,7 @@ from repdyn.metrics.frechet import (
     frechet_from_moments,
     frechet_of_posterior,
 )
+from repdyn.metrics.matching import Match, clustering_accuracy, match_subspaces
 from repdyn.metrics.memorisation import Memorisation, memorised
 from repdyn.metrics.segmentation import class_iou, confusion, iou_of_confusion, mean_iou
 from repdyn.metrics.subspaces import ClassMoments, class_bases, projected_csnr
@@ -17,15 +18,18 @@ __all__ = [
     "ClassMoments",
     "FrechetDistance",
     "Memorisation",
+    "Match",
     "SlicedWasserstein",
     "class_bases",
     "class_iou",
+    "clustering_accuracy",
     "confusion",
     "frechet_bias",
     "frechet_distance",
     "frechet_from_moments",
     "frechet_of_posterior",
     "iou_of_confusion",
+    "match_subspaces",
     "mean_iou",
     "memorised",
     "projected_csnr",

@@ -1,0 +1,264 @@
+"""How often, and how well, training recovers the subspaces of a noisy MoLRG, by noise schedule and by world."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from repdyn.metrics import class_bases, match_subspaces
+from repdyn.molrg import NoisyMoLRG
+from repdyn.networks import MoLRGStarts
+from repdyn.subspaces import alternate, overlapping, random_bases
+from repdyn.training import Step, TrainConfig, train
+
+__all__ = [
+    "EVEN_LEVELS",
+    "RecoveryConfig",
+    "World",
+    "losses",
+    "measure",
+    "paired_difference",
+    "phases",
+    "pick",
+    "success",
+    "train_starts",
+]
+
+EVEN_LEVELS = tuple(float(sigma) for sigma in np.geomspace(0.05, 5, 40).round(4))
+_ANNEALING = (2.0, 1.4, 1.0, 0.7, 0.5, 0.3)
+_RECOVERED = 0.5  # radians: angles are below about 0.3 or above 1, as the chapter shows
+_JUDGING_LEVELS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+
+
+@dataclass(frozen=True)
+class World:
+    """A noisy MoLRG in R^n with K subspaces of dimension d, cosines ``overlap`` between them, and ``num`` samples."""
+
+    n: int = 50
+    d: int = 5
+    K: int = 3
+    delta: float = 0.2
+    overlap: float = 0.0
+    num: int = 2000
+    seed: int = 0
+
+    def model(self) -> NoisyMoLRG:
+        """The distribution."""
+        return overlapping(self.n, self.d, self.K, self.delta, self.overlap, self.seed)
+
+
+@dataclass(frozen=True)
+class RecoveryConfig:
+    """What is measured: every one of ``methods`` in ``world`` and along ``axes``.
+
+    A method is a schedule of :func:`phases`; 'k-subspaces' or 'em', from random starts; 'k-subspaces first', which
+    trains from what k-subspaces finds; 'wide', which trains twice as many subspaces; or 'alike', where all subspaces of
+    a start begin close to each other; these three on ``remedy_schedule``. An
+    axis is the name of a field of :class:`World`, its values, and the methods there; the other fields stay as in
+    ``world``. Everywhere there are ``worlds`` draws of the subspaces and the data, with ``starts`` random starts each.
+    """
+
+    world: World = World()
+    methods: tuple[str, ...] = ("even", "0.3", "k-subspaces", "em")
+    axes: tuple[tuple[str, tuple[float, ...], tuple[str, ...]], ...] = ()
+    remedy_schedule: str = "0.3"
+    worlds: int = 2
+    starts: int = 10
+    steps: int = 600
+    batch_size: int = 128
+    learning_rate: float = 2e-2
+    seed: int = 0
+
+
+def phases(schedule: str) -> list[dict[str, Any]]:
+    """Fields of a :class:`repdyn.training.TrainConfig` that make a noise schedule, one entry for each phase.
+
+    A number is that noise level alone. 'even': :data:`EVEN_LEVELS`, even in log sigma, error over sigma^2, which is
+    maximum likelihood; 'ddpm': a DDPM's time steps and weights; 'edm': EDM's levels and weights; 'anneal': one level
+    after the other, from high to low. Raises ``ValueError`` for anything else.
+
+    Equation: ``eq-likelihood-weighting``
+    """
+    if schedule == "anneal":
+        return [{"sigmas": (sigma,), "weighting": "none"} for sigma in _ANNEALING]
+    known = {
+        "even": {"sigmas": EVEN_LEVELS, "weighting": "epsilon"},
+        "ddpm": {"preconditioning": "epsilon", "weighting": "epsilon"},
+        "edm": {"weighting": "edm"},
+    }
+    if schedule in known:
+        return [known[schedule]]
+    try:
+        return [{"sigmas": (float(schedule),), "weighting": "none"}]
+    except ValueError:
+        names = ", ".join(map(repr, known))
+        raise ValueError(f"schedule must be a number, 'anneal', {names}, got {schedule!r}") from None
+
+
+def train_starts(
+    denoiser: MoLRGStarts,
+    data: Tensor,
+    schedule: str,
+    *,
+    steps: int = 1000,
+    batch_size: int = 128,
+    learning_rate: float = 2e-2,
+    seed: int = 0,
+) -> Iterator[Step]:
+    """Train all starts of ``denoiser`` on ``data``, (N, n) for all of them or (N, S, n), yielding every step.
+
+    ``steps`` is that of all :func:`phases` together. Plain Adam; ``step.ema`` is the average over the last twenty steps
+    or so. Raises ``ValueError`` for an unknown schedule.
+    """
+    if data.ndim == 2:
+        data = data[:, None].expand(-1, denoiser.starts, -1)
+    parts = phases(schedule)
+    for index, part in enumerate(parts):
+        config = TrainConfig(
+            dataset="molrg",
+            network=None,
+            images=steps // len(parts) * batch_size,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            warmup_images=0,
+            ema_halflife_images=20 * batch_size,
+            grad_clip=math.inf,  # a common clip would tie the starts together
+            precision="no",
+            seed=seed + index,
+            **part,
+        )
+        for step in train(config, denoiser=denoiser, data=data, cpu=True):
+            yield replace(step, step=step.step + index * (steps // len(parts)))
+        denoiser = step.denoiser
+
+
+def losses(denoiser: MoLRGStarts, data: Tensor, seed: int = 0) -> Tensor:
+    """Error over sigma^2 of every start (S,), a number, averaged over ``data``, (N, n) or (N, S, n), and six levels.
+
+    All starts see the same noise, so that their losses can be compared.
+    """
+    data = data[:, None].expand(-1, denoiser.starts, -1) if data.ndim == 2 else data
+    generator, total = torch.Generator().manual_seed(seed), 0.0
+    with torch.no_grad():
+        for sigma in _JUDGING_LEVELS:
+            noise = torch.randn(len(data), 1, data.shape[2], generator=generator).expand_as(data)
+            error = denoiser(data + sigma * noise, sigma) - data
+            total = total + error.square().mean((0, 2)) / sigma**2
+    return total / len(_JUDGING_LEVELS)
+
+
+def success(angles: object) -> float:
+    """Share of starts that found every subspace: whose largest angle (S,) is below half a radian."""
+    return float((np.asarray(angles) < _RECOVERED).mean())
+
+
+def pick(result: dict[str, Any], method: str, **changed: float) -> dict[str, Any]:
+    """The cell of :func:`measure` for a method where ``changed`` differs from the base; ``ValueError`` if none is."""
+    for cell in result["cells"]:
+        if cell["method"] == method and cell["changed"] == changed:
+            return cell
+    raise ValueError(f"nothing was measured for {method!r} at {changed}: see the configuration for what was")
+
+
+def paired_difference(result: dict[str, Any], first: str, second: str, worlds: int) -> tuple[float, float]:
+    """Mean success rate of ``first`` less that of ``second``, and its standard error over pairs.
+
+    A pair is one of the ``worlds`` of a cell where both were measured: the same data and, for trainings, the same
+    starts. Raises ``ValueError`` when there are fewer than two pairs.
+    """
+    rivals = {json.dumps(cell["changed"]): cell["angles"] for cell in result["cells"] if cell["method"] == second}
+    pairs = [
+        (cell["angles"], rivals[json.dumps(cell["changed"])])
+        for cell in result["cells"]
+        if cell["method"] == first and json.dumps(cell["changed"]) in rivals
+    ]
+    split = [[np.split(np.array(angles), worlds) for angles in pair] for pair in pairs]
+    differences = [success(a) - success(b) for ours, theirs in split for a, b in zip(ours, theirs)]
+    if len(differences) < 2:
+        raise ValueError(f"{first!r} and {second!r} were measured side by side in fewer than two worlds")
+    return float(np.mean(differences)), float(np.std(differences, ddof=1) / math.sqrt(len(differences)))
+
+
+def measure(
+    config: RecoveryConfig, *, cache: str | os.PathLike | None = None, progress: bool = False
+) -> dict[str, Any]:
+    """Recovery from random starts, cell by cell: ``{"cells": [...]}``, plain numbers and lists.
+
+    A cell has what ``changed`` in the world, a ``method``, for every start its largest principal ``angles``, and, of a
+    trained one, its ``losses`` divided by that of the true bases. The starts of one world follow those of another;
+    ``oracle`` is for each world the angle that principal components of the labelled classes reach. With ``cache``, a
+    folder, finished cells are kept there, and an interrupted measurement goes on from them; ``ValueError`` if they are
+    of another configuration.
+    """
+    path = None if cache is None else Path(cache) / "cells.json"
+    source = json.loads(json.dumps(asdict(config)))
+    kept = {"config": source, "cells": []} if path is None or not path.exists() else json.loads(path.read_text())
+    if kept["config"] != source:
+        raise ValueError(f"{path} belongs to another measurement: remove the folder, or choose another cache")
+    jobs, cells = _jobs(config), kept["cells"]
+    for changed, method in tqdm(jobs[len(cells) :], desc="recovery", unit="cell", disable=not progress):
+        worlds = [replace(config.world, **changed, seed=config.world.seed + 1000 * i) for i in range(config.worlds)]
+        cells.append({"changed": changed, "method": method, **_cell(config, worlds, method)})
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.with_suffix(".tmp").write_text(json.dumps(kept))
+            path.with_suffix(".tmp").replace(path)
+    return {"cells": cells}
+
+
+def _jobs(config: RecoveryConfig) -> list[tuple[dict[str, float], str]]:
+    jobs = [({}, method) for method in config.methods]
+    for axis, values, methods in config.axes:
+        jobs += [({axis: value}, method) for value in values for method in methods]
+    return jobs
+
+
+def _cell(config: RecoveryConfig, worlds: list[World], method: str) -> dict[str, Any]:
+    models = [world.model() for world in worlds]
+    samples = [model.sample(world.num, world.seed + 1) for model, world in zip(models, worlds)]
+    true = [torch.stack(model.bases) for model in models]
+    supervised = [class_bases(data, labels, worlds[0].d) for data, labels in samples]
+    result = {"oracle": [_angle(bases, target) for bases, target in zip(supervised, true)], "losses": None}
+    if method in ("k-subspaces", "em"):
+        found = torch.cat([_alternated(config, world, data, method) for world, (data, _) in zip(worlds, samples)])
+    else:
+        data = torch.stack([x.float() for x, _ in samples], dim=1).repeat_interleave(config.starts, 1)  # (N, S, n)
+        trained = _trained(config, worlds, data, method)
+        found = trained.bases.detach()
+        judge = MoLRGStarts(len(found), worlds[0].n, worlds[0].d, worlds[0].K, worlds[0].delta)
+        judge.bases = torch.stack(true).repeat_interleave(config.starts, 0)
+        result["losses"] = (losses(trained, data[:1000]) / losses(judge, data[:1000])).tolist()
+    return result | {"angles": [_angle(bases, true[i // config.starts]) for i, bases in enumerate(found)]}
+
+
+def _trained(config: RecoveryConfig, worlds: list[World], data: Tensor, method: str) -> MoLRGStarts:
+    world, remedy = worlds[0], method in ("wide", "alike", "k-subspaces first")
+    K = world.K * (2 if method == "wide" else 1)
+    alike = 0.1 if method == "alike" else None
+    denoiser = MoLRGStarts(data.shape[1], world.n, world.d, K, world.delta, seed=config.seed, alike=alike)
+    if method == "k-subspaces first":
+        apart = data[:, :: config.starts].unbind(1)
+        denoiser.bases = torch.cat([_alternated(config, world, x, "k-subspaces") for x in apart])
+    options = {"steps": config.steps, "batch_size": config.batch_size, "learning_rate": config.learning_rate}
+    *_, step = train_starts(denoiser, data, config.remedy_schedule if remedy else method, seed=config.seed, **options)
+    return step.ema
+
+
+def _alternated(config: RecoveryConfig, world: World, data: Tensor, method: str) -> Tensor:
+    """Bases (starts, K, n, d)."""
+    first = [random_bases(world.K, world.n, world.d, config.seed + 1000 + start) for start in range(config.starts)]
+    return torch.stack([alternate(data, b, delta=world.delta if method == "em" else None).bases for b in first])
+
+
+def _angle(found: Tensor, true: Tensor) -> float:
+    return float(match_subspaces(found, true).angles.max())
