@@ -5,20 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from repdyn import clusters, csnr_curves, molrg_curves, pixel_curves, pretrained, quality_curves, recovery, training
-from repdyn.clusters import ClusterConfig
-from repdyn.csnr_curves import CSNRConfig
-from repdyn.curves import CurveConfig, measure
-from repdyn.molrg_curves import LearningConfig, SweepConfig
+from repdyn import pretrained, training
+from repdyn._recipes import RECIPES
 from repdyn.networks.unet import UNetConfig
-from repdyn.pixel_curves import PixelCurveConfig
-from repdyn.quality_curves import QualityConfig
 from repdyn.records import Recipe
-from repdyn.recovery import RecoveryConfig, World
 from repdyn.training import TrainConfig
 
 __all__ = ["PRESETS", "RECIPES", "get", "recipe", "train"]
@@ -140,144 +133,6 @@ def train(name: str, out: str | os.PathLike = "runs", *, cpu: bool = False) -> P
 
 def _halvings(config: TrainConfig) -> list[int]:
     return [max(1, config.steps >> k) for k in range(1, 6)]
-
-
-_FULL = CurveConfig(dataset="fashion-mnist", splits=1)
-# One layer and two levels: which of several is best may turn on a single image, and so on how a processor rounds.
-_SLICE = replace(
-    _FULL,
-    dataset="fashion-mnist-mini",
-    num_train=600,
-    num_test=300,
-    sigmas=(0.06, 3.257),
-    layers=("dec/7x7_block1",),
-)
-
-
-def _curve(name: str, **changes: bool) -> Recipe:
-    return Recipe(name, measure, replace(_FULL, **changes), replace(_SLICE, **changes))
-
-
-# Bases from all training images; probes are fitted to a quarter of them, to save time.
-_CSNR = CSNRConfig(dataset="fashion-mnist", validation=0.75)
-# No resampling, and no choice that could turn on one image.
-_CSNR_SLICE = replace(
-    _CSNR,
-    dataset="fashion-mnist-mini",
-    num_train=600,
-    num_test=300,
-    sigmas=_SLICE.sigmas,
-    layers=_SLICE.layers,
-    ranks=(1, 5),
-    resamples=0,
-    l2=1e-2,
-)
-
-
-def _csnr(name: str, **changes: str | bool) -> Recipe:
-    """A record of CSNR curves; ``changes`` may name other weights and the data set they are measured on."""
-    slice_changes = {key: value for key, value in changes.items() if key == "noisy_input"}
-    return Recipe(name, csnr_curves.measure, replace(_CSNR, **changes), replace(_CSNR_SLICE, **slice_changes))
-
-
-_PIXELS = PixelCurveConfig(
-    weights="ccp59-small", dataset="ccp4", num_labelled=20, num_validation=60, apart=0.3, splits=5, max_epochs=10
-)
-_PIXELS_SLICE = replace(
-    _PIXELS, num_labelled=8, num_validation=10, num_test=40, splits=1, sigmas=(0.14, 3.257), max_epochs=4
-)
-_ENDS_AND_MIDDLE = (0.002, 0.14, 3.257)
-
-
-def _segmentation(name: str, *, full: dict[str, Any], **changes: Any) -> Recipe:
-    return Recipe(name, pixel_curves.measure, replace(_PIXELS, **changes, **full), replace(_PIXELS_SLICE, **changes))
-
-
-_QUALITY = QualityConfig(
-    dataset="fashion-mnist",
-    num_train=10_000,
-    samples=1500,
-    sample_seeds=12,  # batches of 125: larger ones take twice as long an image on a CPU
-    numbers=(250, 500, 1000, 1500),
-)
-_QUALITY_SLICE = replace(
-    _QUALITY,
-    dataset="fashion-mnist-mini",
-    embeddings=_QUALITY.embeddings[:1],
-    num_train=1500,
-    num_test=600,
-    sigmas=(0.585, 3.257),
-    probe_seeds=1,
-    validation=0.4,  # many images to count on: what early stopping leaves of one processor's rounding is then small
-    steps=8,
-    samples=100,
-    sample_seeds=1,
-    numbers=(100,),
-)
-
-_LEARNING = LearningConfig(
-    images=800_000, checkpoints=7, timesteps=(1, 10, 40, 80, 120, 160, 180, 240, 280), layers=True
-)
-_LEARNING_CHANGES = (
-    *(("num_train", num) for num in (50, 200, 1000, 16_000)),
-    *(("hidden", width) for width in (64, 1024)),
-    *(("delta", delta) for delta in (0.1, 0.3)),
-    ("schedule", 1000),
-)
-_SHORT = (("images", 200_000), ("checkpoints", 1), ("layers", False))
-_LEARNING_SLICE = replace(
-    _LEARNING, n=10, d=2, hidden=32, images=12_800, num_test=200, num_tests=2, num_probe=300, timesteps=(1, 80, 240),
-    checkpoints=2,
-)  # fmt: skip
-_COMPARED = ("even", "0.3", "k-subspaces")
-_LEVELS = ("0.1", "0.2", "0.3", "0.5", "0.7", "1.0", "2.0")
-_RECOVERY = RecoveryConfig(
-    methods=(*_LEVELS, "ddpm", "edm", "even", "anneal", "k-subspaces", "em", "k-subspaces first", "wide", "alike"),
-    axes=(
-        ("n", (20, 200), _COMPARED),
-        ("d", (1, 2, 10), _COMPARED),
-        ("K", (2, 5, 8), _COMPARED),
-        ("num", (200, 500, 8000), _COMPARED),
-        ("overlap", (0.3, 0.6, 0.8), _COMPARED),
-        ("delta", (0.05, 0.1, 0.35, 0.5), ("0.1", "0.3", "1.0", "even", "k-subspaces")),
-        ("d", (2,), ("alike", "wide")),
-        ("K", (5, 8), ("alike", "wide")),
-    ),
-)
-# Well apart, so that the last bit of a processor's sum decides no start: angles are far from the bound on both sides.
-_RECOVERY_SLICE = RecoveryConfig(
-    World(n=12, d=2, K=2, num=500), ("0.3", "k-subspaces"), (("num", (2000,), ("0.3",)),), worlds=1, starts=3, steps=300
-)
-
-
-_CLUSTERS = ClusterConfig()
-_CLUSTERS_SLICE = replace(_CLUSTERS, num=1500, dims=(2,), schedules=("0.3",), starts=2, steps=60)
-
-
-RECIPES: dict[str, Recipe] = {
-    "fashion-clusters": Recipe("fashion-clusters", clusters.measure, _CLUSTERS, _CLUSTERS_SLICE),
-    "recovery-phase": Recipe("recovery-phase", recovery.measure, _RECOVERY, _RECOVERY_SLICE),
-    "fashion-curve-clean": _curve("fashion-curve-clean"),
-    "fashion-curve-noisy": _curve("fashion-curve-noisy", noisy_input=True, pixels=False),
-    "fashion-csnr-clean": _csnr("fashion-csnr-clean"),
-    "fashion-csnr-noisy": _csnr("fashion-csnr-noisy", noisy_input=True),
-    "ccp59-segmentation-clean": _segmentation(
-        "ccp59-segmentation-clean", full={"window": 7, "examples": 3, "example_sigmas": _ENDS_AND_MIDDLE}
-    ),
-    "ccp59-segmentation-noisy": _segmentation(
-        "ccp59-segmentation-noisy", full={"examples": 3, "example_sigmas": _ENDS_AND_MIDDLE}, noisy_input=True
-    ),
-    "ccp59-segmentation-untrained": _segmentation(
-        "ccp59-segmentation-untrained", full={"sigmas": _ENDS_AND_MIDDLE}, untrained=True
-    ),
-    "fashion-generation": Recipe("fashion-generation", quality_curves.measure, _QUALITY, _QUALITY_SLICE),
-    "ddpm-learning": Recipe(
-        "ddpm-learning",
-        molrg_curves.measure_sweep,
-        SweepConfig(_LEARNING, tuple((change, *_SHORT) for change in _LEARNING_CHANGES)),
-        SweepConfig(_LEARNING_SLICE, ((("num_train", 20),),), seeds=(0,)),
-    ),
-}
 
 
 def recipe(name: str) -> Recipe:
