@@ -9,12 +9,13 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from repdyn import pixel_curves, pretrained, training
+from repdyn import pixel_curves, pretrained, training, two_patch_curves
 from repdyn.curves import CurveConfig, measure
 from repdyn.networks.unet import UNetConfig
 from repdyn.pixel_curves import PixelCurveConfig
 from repdyn.records import Recipe
 from repdyn.training import TrainConfig
+from repdyn.two_patch_curves import TwoPatchConfig
 
 __all__ = ["PRESETS", "RECIPES", "get", "recipe", "train"]
 
@@ -163,7 +164,14 @@ def _segmentation(name: str, *, full: dict[str, Any], **changes: Any) -> Recipe:
     return Recipe(name, pixel_curves.measure, replace(_PIXELS, **changes, **full), replace(_PIXELS_SLICE, **changes))
 
 
+# Quarters of a decade, over three of them, around the classifier's switch near 2.
+_TWO_PATCH = TwoPatchConfig(
+    n_snr2=tuple(round(0.1 * 10 ** (k / 4), 4) for k in range(13)), strengths=(0.1, 0.3, 1.0, 5.0), seeds=5
+)
+_TWO_PATCH_SLICE = replace(_TWO_PATCH, n_snr2=(0.1, 10.0), strengths=(0.1, 5.0), seeds=1)
+
 RECIPES: dict[str, Recipe] = {
+    "two-patch": Recipe("two-patch", two_patch_curves.measure, _TWO_PATCH, _TWO_PATCH_SLICE),
     "fashion-curve-clean": _curve("fashion-curve-clean"),
     "fashion-curve-noisy": _curve("fashion-curve-noisy", noisy_input=True, pixels=False),
     "ccp59-segmentation-clean": _segmentation(
