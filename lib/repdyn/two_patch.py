@@ -124,7 +124,7 @@ def _patches(x: Tensor, D: int) -> Tensor:
 class QuadraticDenoiser(nn.Module):
     """``width`` neurons with quadratic activation and tied weights predict the noise of each of two patches.
 
-    f(x) = width^(-1/2) sum_r <w_r, x>^2 w_r on each patch of x_t = x / sqrt(1 + sigma^2), and D(x, sigma) = x - sigma f.
+    On each patch of x_t = x / sqrt(1 + sigma^2), f = width^(-1/2) sum_r <w_r, x_t>^2 w_r, and D(x, sigma) = x - sigma f.
     The network is not told sigma: it is trained for one noise level. ``weights`` (width, D), float64, starts as
     ``start`` times standard normal numbers that depend on ``seed`` alone.
 
@@ -180,7 +180,7 @@ class QuadraticClassifier(nn.Module):
         return self.hidden.weights
 
     def forward(self, x: Tensor, sigma: float | Tensor | None = None) -> Tensor:
-        """Logits (batch, 2) of ``x`` (batch, *shape); ``sigma`` is not used, but lets features be read as a denoiser's."""
+        """Logits (batch, 2) of ``x`` (batch, *shape). ``sigma`` is not used: it lets features be read as a denoiser's."""
         return self.hidden(_patches(x, self.D)).sum(2).unflatten(1, (2, -1)).mean(2)
 
     def feature_layers(self) -> dict[str, nn.Module]:

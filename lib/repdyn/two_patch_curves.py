@@ -92,7 +92,7 @@ def switch(n_snr2: np.ndarray, ratios: np.ndarray) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class TwoPatchConfig:
-    """A sweep: denoisers at every (strength, n_snr2), classifiers at every (start, n_snr2), each with ``seeds`` seeds."""
+    """A sweep: denoisers at every (strength, n_snr2), classifiers at every (start, n_snr2), ``seeds`` runs of each."""
 
     n_snr2: tuple[float, ...] = (0.1, 0.32, 1.0, 3.2, 10.0)
     strengths: tuple[float, ...] = (0.1, 5.0)
@@ -107,10 +107,11 @@ def measure(
 ) -> dict[str, Any]:
     """Train on every point of a sweep and read off the balance.
 
-    Returns nested lists: ``denoiser`` (strength, n_snr2, seed), ratios of alignments where the denoiser is stationary;
-    ``theory`` (strength, n_snr2), the same by :func:`stationary_ratio`; ``residual``, the largest entry of any of the
-    denoisers' last gradients; ``classifier``, ratios where the classifier stops, and ``accuracy`` (start, n_snr2,
-    seed), of strength one: its scale changes nothing but the units of the weights. ``cache`` is not used.
+    Returns nested lists. Ratios of alignments are logarithms to base ten: ``denoiser`` (strength, n_snr2, seed), where
+    the denoiser is stationary; ``theory`` (strength, n_snr2), the same by :func:`stationary_ratio`; ``classifier``
+    (start, n_snr2, seed), where the classifier stops, and its ``accuracy``. ``residual`` is the largest entry of any of
+    the denoisers' last gradients. Classifiers see data of strength one: a scale changes nothing but the units of the
+    weights. ``cache`` is not used.
     """
     runs = (len(config.strengths) + len(config.starts)) * len(config.n_snr2) * config.seeds
     bar = tqdm(total=runs, desc="two patches", disable=not progress)
@@ -140,9 +141,11 @@ def measure(
         return [[[of(run) for run in point] for point in row] for row in trained]
 
     return {
-        "denoiser": read(denoisers, lambda run: run.ratio),
-        "theory": [[stationary_ratio(q, s, config.descent.width) for q in config.n_snr2] for s in config.strengths],
+        "denoiser": read(denoisers, lambda run: math.log10(run.ratio)),
+        "theory": [
+            [math.log10(stationary_ratio(q, s, config.descent.width)) for q in config.n_snr2] for s in config.strengths
+        ],
         "residual": max(run.residual for row in denoisers for point in row for run in point),
-        "classifier": read(classifiers, lambda run: run.ratio),
+        "classifier": read(classifiers, lambda run: math.log10(run.ratio)),
         "accuracy": read(classifiers, lambda run: run.accuracy),
     }
