@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from repdyn import _checks
 from repdyn.denoisers import expand_sigma
 
-__all__ = ["QuadraticClassifier", "QuadraticDenoiser", "TwoPatchData", "TwoPatchModel", "denoising_loss"]
+__all__ = [
+    "QuadraticClassifier", "QuadraticDenoiser", "TwoPatchData", "TwoPatchModel", "classification_loss",
+    "denoising_loss",
+]  # fmt: skip
 
 
 def _generator(purpose: str, seed: int) -> torch.Generator:
@@ -83,22 +86,51 @@ class TwoPatchModel:
         return TwoPatchData(torch.stack([self.signals[labels], xi], dim=1), labels)
 
 
-def denoising_loss(weights: Tensor, x: Tensor, sigma: float) -> Tensor:
-    """Expected squared error of the predicted noise over all noise, E_eps ||f(x_t) - eps||^2 - 2 D: a scalar.
+def denoising_loss(weights: Tensor, x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    """Expected squared error of the predicted noise over all noise, E_eps ||f(x_t) - eps||^2 - 2 D, and its gradient.
 
     ``weights`` (m, D) are those of a :class:`QuadraticDenoiser`, ``x`` (N, P, D) clean patches. Sums over patches,
-    averages over samples. The expectation is in closed form: no noise is drawn. Costs O(N P m (D + m)).
+    averages over samples. Returns a scalar and (m, D). Both are in closed form: no noise is drawn, and nothing is
+    recorded for autograd, which would cost several times as much. Costs O(N P m (D + m)).
 
     Equation: ``eq-feature-learning-loss``. Source: Han et al. (2024), section 2, with Gaussian moments.
     """
     num, width, level = len(x), len(weights), expand_sigma(sigma, x[:1]).item()
-    alpha2, beta2 = 1 / (1 + level**2), level**2 / (1 + level**2)
+    alpha, beta = 1 / math.sqrt(1 + level**2), level / math.sqrt(1 + level**2)
+    rows = x.flatten(0, 1)  # (N P, D)
     gram = weights @ weights.T  # (m, m)
-    mean = math.sqrt(alpha2) * x.flatten(0, 1) @ weights.T  # (N P, m): of <w_r, x_t>
-    second = mean**2 + beta2 * gram.diagonal()  # (N P, m): of <w_r, x_t>^2
-    fourth = second.T @ second + 4 * beta2 * gram * (mean.T @ mean) + 2 * beta2**2 * gram**2 * len(mean)
-    overlap = mean.sum(0) @ gram.diagonal()
-    return (gram * fourth).sum() / (num * width) - 4 * math.sqrt(beta2 / width) * overlap / num
+    own = gram.diagonal()
+    mean = alpha * rows @ weights.T  # (N P, m): of <w_r, x_t>
+    second = mean**2 + beta**2 * own  # (N P, m): of <w_r, x_t>^2
+    scale, pull = 1 / (num * width), 4 * beta / (num * math.sqrt(width))
+
+    products, squares, square = second.T @ second, mean.T @ mean, gram**2
+    fourth = products + 4 * beta**2 * gram * squares + 2 * beta**4 * len(rows) * square
+    overlap = mean.sum(0)
+    loss = scale * (gram * fourth).sum() - pull * (overlap @ own)
+
+    by_second = 2 * scale * second @ gram
+    by_mean = 2 * mean * by_second + 8 * beta**2 * scale * mean @ square - pull * own
+    by_gram = scale * (products + 8 * beta**2 * gram * squares + 6 * beta**4 * len(rows) * square)
+    by_gram = by_gram + torch.diag(beta**2 * by_second.sum(0) - pull * overlap)
+    return loss, 2 * by_gram @ weights + alpha * by_mean.T @ rows
+
+
+def classification_loss(weights: Tensor, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy of a :class:`QuadraticClassifier` with ``weights`` (2, m, D), a scalar, and its gradient.
+
+    ``x`` (N, P, D), ``labels`` (N,). Nothing is recorded for autograd.
+
+    Equation: ``eq-feature-learning-classifier``. Source: Han et al. (2024), section 2.
+    """
+    num, parts, _ = x.shape
+    rows, flat = x.flatten(0, 1), weights.flatten(0, 1)
+    inner = rows @ flat.T  # (N P, 2 m)
+    log_p = inner.square().view(num, parts, 2, -1).sum(1).mean(2).log_softmax(1)  # (N, 2)
+    chosen = torch.nn.functional.one_hot(labels, 2).to(x.dtype)
+    by_logit = (log_p.exp() - chosen) * (2 / (num * weights.shape[1]))  # times the square's and the mean's factors
+    by_inner = inner * by_logit.repeat_interleave(parts, 0).repeat_interleave(weights.shape[1], 1)
+    return -(log_p * chosen).sum() / num, (by_inner.T @ rows).view_as(weights)
 
 
 class _Squares(nn.Module):
@@ -124,7 +156,7 @@ def _patches(x: Tensor, D: int) -> Tensor:
 class QuadraticDenoiser(nn.Module):
     """``width`` neurons with quadratic activation and tied weights predict the noise of each of two patches.
 
-    On each patch of x_t = x / sqrt(1 + sigma^2), f = width^(-1/2) sum_r <w_r, x_t>^2 w_r, and D(x, sigma) = x - sigma f.
+    On each patch of x_t = x / sqrt(1 + sigma^2), f = width^(-1/2) sum_r <w_r, x_t>^2 w_r, and D = x - sigma f.
     The network is not told sigma: it is trained for one noise level. ``weights`` (width, D), float64, starts as
     ``start`` times standard normal numbers that depend on ``seed`` alone.
 
@@ -180,7 +212,7 @@ class QuadraticClassifier(nn.Module):
         return self.hidden.weights
 
     def forward(self, x: Tensor, sigma: float | Tensor | None = None) -> Tensor:
-        """Logits (batch, 2) of ``x`` (batch, *shape). ``sigma`` is not used: it lets features be read as a denoiser's."""
+        """Logits (batch, 2) of ``x`` (batch, *shape); ``sigma``, which a denoiser is given, is not used."""
         return self.hidden(_patches(x, self.D)).sum(2).unflatten(1, (2, -1)).mean(2)
 
     def feature_layers(self) -> dict[str, nn.Module]:

@@ -11,11 +11,19 @@ import numpy as np
 import torch
 from scipy import optimize
 from torch import Tensor
-from torch.nn import functional as F
 
-from repdyn.two_patch import QuadraticClassifier, QuadraticDenoiser, TwoPatchData, TwoPatchModel, denoising_loss
+from repdyn.two_patch import (
+    QuadraticClassifier,
+    QuadraticDenoiser,
+    TwoPatchData,
+    TwoPatchModel,
+    classification_loss,
+    denoising_loss,
+)
 
 __all__ = ["Descent", "Trained", "alignment", "descend", "settle", "span", "train_classifier", "train_denoiser"]
+
+Loss = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -66,16 +74,16 @@ def span(*rows: Tensor) -> Tensor:
     return basis * triangle.diagonal().sign()
 
 
-def descend(
-    loss: Callable[[Tensor], Tensor], weights: Tensor, rate: float, steps: int
-) -> Iterator[tuple[float, Tensor]]:
-    """Plain gradient descent: yields (loss, weights) before the first and after each of at most ``steps`` steps.
+def descend(loss: Loss, weights: Tensor, rate: float, steps: int) -> Iterator[tuple[float, Tensor]]:
+    """Plain gradient descent: yields (loss, weights) before the first and after each of ``steps`` steps.
+
+    ``loss`` returns a value and its gradient, as :func:`repdyn.two_patch.denoising_loss` does.
 
     Raises ``FloatingPointError`` when the loss is not finite.
     """
     for _ in range(steps + 1):
-        value, gradient = _with_gradient(loss, weights)
-        if not math.isfinite(value):
+        value, gradient = loss(weights)
+        if not math.isfinite(value := value.item()):
             raise FloatingPointError(f"the loss is {value}: lower rate")
         yield value, weights
         weights = weights - rate * gradient
@@ -88,18 +96,12 @@ def settle(loss: Callable[[Tensor], Tensor], weights: Tensor, max_iter: int = 30
     """
 
     def function(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = _with_gradient(loss, torch.from_numpy(flat).view_as(weights))
-        return value, gradient.numpy().ravel()
+        value, gradient = loss(torch.from_numpy(flat).view_as(weights))
+        return value.item(), gradient.numpy().ravel()
 
     options = {"maxiter": max_iter, "maxfun": 2 * max_iter, "ftol": 1e-15, "gtol": 1e-8}
     found = optimize.minimize(function, weights.numpy().ravel(), jac=True, method="L-BFGS-B", options=options)
     return torch.from_numpy(found.x).view_as(weights), float(found.fun), float(np.abs(found.jac).max())
-
-
-def _with_gradient(loss: Callable[[Tensor], Tensor], weights: Tensor) -> tuple[float, Tensor]:
-    weights = weights.detach().clone().requires_grad_()
-    value = loss(weights)
-    return value.item(), torch.autograd.grad(value, weights)[0]
 
 
 def alignment(weights: Tensor, data: TwoPatchData, signals: Tensor) -> tuple[float, float]:
@@ -125,7 +127,7 @@ def train_denoiser(model: TwoPatchModel, descent: Descent, seed: int, *, polish:
     basis, inside, signals = _inside(model, descent, seed, start)
     size = max(model.noise**2 * model.D / descent.num, model.signal**2 / 2) / descent.sigma**2
 
-    def loss(weights: Tensor) -> Tensor:
+    def loss(weights: Tensor) -> tuple[Tensor, Tensor]:
         return denoising_loss(weights, inside.x, descent.sigma)
 
     trained = _follow(descend(loss, start @ basis, descent.rate / (1 + size), descent.steps), inside, signals)
@@ -138,7 +140,7 @@ def train_denoiser(model: TwoPatchModel, descent: Descent, seed: int, *, polish:
             weights, residual,
         )  # fmt: skip
     else:
-        trained = trained._replace(residual=_with_gradient(loss, trained.weights)[1].abs().max().item())
+        trained = trained._replace(residual=loss(trained.weights)[1].abs().max().item())
     return trained._replace(weights=trained.weights @ basis.T)
 
 
@@ -149,14 +151,10 @@ def train_classifier(model: TwoPatchModel, descent: Descent, seed: int, *, num_t
     """
     start = QuadraticClassifier(model.D, descent.width, descent.start, seed).weights.detach()
     basis, inside, signals = _inside(model, descent, seed, start)
-    small = QuadraticClassifier(basis.shape[1], descent.width)  # the network in the coordinates of the basis
     size = max(model.noise**2 * model.D / descent.num, model.signal**2 / 2)
 
-    def logits(weights: Tensor, x: Tensor) -> Tensor:
-        return torch.func.functional_call(small, {"hidden.weights": weights}, (x,))
-
-    def loss(weights: Tensor) -> Tensor:
-        return F.cross_entropy(logits(weights, inside.x), inside.labels)
+    def loss(weights: Tensor) -> tuple[Tensor, Tensor]:
+        return classification_loss(weights, inside.x, inside.labels)
 
     path = descend(loss, start @ basis, descent.rate * descent.width / size, descent.steps)
     trained = _follow(path, inside, signals, descent.target)
@@ -166,8 +164,11 @@ def train_classifier(model: TwoPatchModel, descent: Descent, seed: int, *, num_t
         )
     # What fresh noise has outside the span no neuron sees; inside it is as Gaussian as in R^D.
     fresh = TwoPatchModel(basis.shape[1], model.signal, model.noise).sample(num_test, seed + 1_000_000)
-    right = logits(trained.weights, fresh.x).argmax(1) == fresh.labels
-    residual = _with_gradient(loss, trained.weights)[1].abs().max().item()
+    small = QuadraticClassifier(basis.shape[1], descent.width)
+    small.weights.data = trained.weights
+    with torch.no_grad():
+        right = small(fresh.x).argmax(1) == fresh.labels
+    residual = loss(trained.weights)[1].abs().max().item()
     return trained._replace(weights=trained.weights @ basis.T, residual=residual, accuracy=right.double().mean().item())
 
 
