@@ -9,9 +9,10 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from repdyn import pixel_curves, pretrained, training, two_patch_curves
+from repdyn import noisy_digits, pixel_curves, pretrained, training, two_patch_curves
 from repdyn.curves import CurveConfig, measure
 from repdyn.networks.unet import UNetConfig
+from repdyn.noisy_digits import NoisyDigitsConfig
 from repdyn.pixel_curves import PixelCurveConfig
 from repdyn.records import Recipe
 from repdyn.training import TrainConfig
@@ -170,8 +171,12 @@ _TWO_PATCH = TwoPatchConfig(
 )
 _TWO_PATCH_SLICE = replace(_TWO_PATCH, n_snr2=(0.1, 10.0), strengths=(0.1, 5.0), seeds=1)
 
+_NOISY_MNIST = NoisyDigitsConfig(dataset="mnist", num_train=2000, num_test=2000, hidden=512, images=64_000)
+_NOISY_SLICE = NoisyDigitsConfig(num_train=200, num_test=200, snrs=(1.0,), hidden=64, images=12_800, seeds=1)
+
 RECIPES: dict[str, Recipe] = {
     "two-patch": Recipe("two-patch", two_patch_curves.measure, _TWO_PATCH, _TWO_PATCH_SLICE),
+    "noisy-mnist": Recipe("noisy-mnist", noisy_digits.measure, _NOISY_MNIST, _NOISY_SLICE),
     "fashion-curve-clean": _curve("fashion-curve-clean"),
     "fashion-curve-noisy": _curve("fashion-curve-noisy", noisy_input=True, pixels=False),
     "ccp59-segmentation-clean": _segmentation(
