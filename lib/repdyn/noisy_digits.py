@@ -171,7 +171,7 @@ def rebuilt(denoiser: nn.Module, x: Tensor, sigma: float, seed: int, draws: int 
 
 @torch.no_grad()
 def swapped(classifier: nn.Module, x: Tensor, labels: Tensor, seed: int) -> tuple[float, float]:
-    """Accuracy on training samples ``x`` (N, 2, D) with the noise patch of another sample; with the signal of another."""
+    """Accuracy on training samples ``x`` (N, 2, D) with the noise of another sample, and with the signal of another."""
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
     other_noise = torch.stack([x[:, 0], x[order, 1]], dim=1)
     other_signal = torch.stack([x[order, 0], x[:, 1]], dim=1)

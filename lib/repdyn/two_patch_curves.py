@@ -51,29 +51,33 @@ def stationary_ratio(n_snr2: float, strength: float, width: int) -> float:
 
 
 class Exponent(NamedTuple):
-    """A fitted power, with its 95 % confidence interval from the spread between seeds."""
+    """A fitted power, with its 95 % confidence interval, and its standard deviation between seeds."""
 
     value: float
     low: float
     high: float
+    between_seeds: float
 
 
 def exponent(x: np.ndarray, ratios: np.ndarray) -> Exponent:
-    """Power of ``x`` (Q,) that the ``ratios`` (Q, seeds) follow: the mean over seeds of the slope in logarithms.
+    """Power of ``x`` (Q,) that the ``ratios`` (Q, seeds) follow: a straight line through the mean logarithms.
 
-    Each seed is a straight-line fit of its own; the interval is Student's for the mean of those slopes. It says how
-    far other draws would move the fitted power, not that a power law holds: curvature is the same in every seed.
+    The interval is Student's, from the scatter of the means about the line, and so includes what is no power law. Runs
+    of one seed share their noise patches at all ``x``, which moves them up or down together: ``between_seeds``, the
+    standard deviation of the seeds' own slopes, can be far smaller.
 
-    Raises ``ValueError`` for shapes that do not fit, fewer than two seeds, or numbers that are not positive.
+    Raises ``ValueError`` for shapes that do not fit, fewer than three points, or numbers that are not positive.
     """
     x, ratios = np.asarray(x, dtype=float), np.asarray(ratios, dtype=float)
-    if ratios.ndim != 2 or ratios.shape[1] < 2 or x.shape != ratios.shape[:1] or len(x) < 2:
-        raise ValueError(f"x must be (Q,), ratios (Q, seeds), both at least 2, got {x.shape}, {ratios.shape}")
+    if ratios.ndim != 2 or ratios.shape[1] < 2 or x.shape != ratios.shape[:1] or len(x) < 3:
+        raise ValueError(f"x must be (Q,) with Q > 2, ratios (Q, seeds) with seeds > 1, got {x.shape}, {ratios.shape}")
     if not ((x > 0).all() and (ratios > 0).all()):
         raise ValueError("x and ratios must be positive: the fit is in logarithms")
-    slopes = np.polyfit(np.log(x), np.log(ratios), 1)[0]  # (seeds,)
-    half = stats.t.ppf(0.975, len(slopes) - 1) * slopes.std(ddof=1) / math.sqrt(len(slopes))
-    return Exponent(float(slopes.mean()), float(slopes.mean() - half), float(slopes.mean() + half))
+    log_x, log_y = np.log(x), np.log(ratios)
+    line = stats.linregress(log_x, log_y.mean(1))
+    half = stats.t.ppf(0.975, len(x) - 2) * line.stderr
+    slopes = np.polyfit(log_x, log_y, 1)[0]  # (seeds,)
+    return Exponent(float(line.slope), float(line.slope - half), float(line.slope + half), float(slopes.std(ddof=1)))
 
 
 def switch(n_snr2: np.ndarray, ratios: np.ndarray) -> tuple[float, float]:
