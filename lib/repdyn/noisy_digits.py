@@ -134,7 +134,7 @@ def response(model: nn.Module, x: Tensor, sigma: float, layer: str = _LAYER) -> 
         for patch in range(2):
             along = torch.zeros_like(x)
             along[:, patch] = x[:, patch]
-            moved = torch.func.jvp(activation, (x,), (along,))[1]
+            moved = torch.autograd.functional.jvp(activation, x, along)[1]
             sizes.append(moved.square().sum(1).mean().sqrt().item())
     finally:
         handle.remove()

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from repdyn.plots import CLASS_COLORS, COLORS, MARKERS, sigma_axis
@@ -24,10 +25,10 @@ def dynamics(denoisers: dict[float, Trained], classifiers: dict[float, Trained])
     fig, axes = plt.subplots(2, len(denoisers), figsize=(7.2, 5.0), sharey="row")
     for row, (runs, kind) in zip(axes, ((denoisers, "denoiser"), (classifiers, "classifier")), strict=True):
         for ax, (n_snr2, run) in zip(row, runs.items(), strict=True):
-            steps = np.maximum(run.steps, 1)  # step 0 has no place on a logarithmic axis
+            steps = np.add(run.steps, 1)  # step 0 has no place on a logarithmic axis
             ax.plot(steps, run.signal, color=COLORS["blue"], label="signal")
             ax.plot(steps, run.noise, color=COLORS["orange"], ls="--", label="noise")
-            ax.set(xscale="log", yscale="log", xlabel="step of gradient descent")
+            ax.set(xscale="log", yscale="log", xlabel="step of gradient descent, plus one")
             ax.set_title(rf"{kind}, $N\,\mathrm{{SNR}}^2 = {n_snr2:g}$")
         row[0].set_ylabel("mean alignment")
     axes[0, 0].legend()
@@ -58,7 +59,8 @@ def switch(n_snr2: list[float], starts: list[float], log_ratios: list, accuracie
     left.plot(n_snr2, np.mean(denoiser, 1), "o-", color=COLORS["blue"], label="denoiser")
     left.axhline(0, color=COLORS["grey"], lw=1)
     left.set_ylabel(r"$\log_{10}$ of signal over noise alignment")
-    left.legend(loc="upper left", fontsize=9)
+    left.set_ylim(-11, None)  # room for the legend
+    left.legend(loc="lower right", fontsize=9)
     right.set_ylabel("accuracy on fresh samples")
     for ax in (left, right):
         ax.axvline(2, color=COLORS["grey"], lw=1)
@@ -74,6 +76,8 @@ def levels(sigmas: list[float], ratios: dict[float, list[float]], accuracies: di
         left.plot(sigmas, values, style, color=COLORS[color], label=rf"$N\,\mathrm{{SNR}}^2 = {n_snr2:g}$")
     left.set(yscale="log", ylabel="signal over noise alignment")
     left.axhline(1, color=COLORS["grey"], lw=1)
+    left.set_yticks([0.25, 0.5, 1, 2, 4], ["0.25", "0.5", "1", "2", "4"])
+    left.yaxis.set_minor_formatter(NullFormatter())
     for (name, values), (color, style) in zip(accuracies.items(), styles):
         right.plot(sigmas, values, style, color=COLORS[color], label=name)
     right.set(ylabel="test accuracy of a linear probe", ylim=(0.4, 1.35))
