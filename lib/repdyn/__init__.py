@@ -22,6 +22,7 @@ _SUBMODULES = (
     "molrg",
     "networks",
     "noise",
+    "noisy_digits",
     "notebook",
     "plots",
     "presets",
@@ -30,6 +31,9 @@ _SUBMODULES = (
     "records",
     "sampling",
     "training",
+    "two_patch",
+    "two_patch_curves",
+    "two_patch_dynamics",
 )
 
 __all__ = ["NoisyMoLRG", "__version__", *_SUBMODULES]  # noqa: PLE0604

@@ -32,8 +32,8 @@ _LAYER = "hidden2"  # the last hidden layer of both kinds of model
 class NoisyDigitsConfig:
     """What is trained on what: ``num_train`` digits (``num_test`` for testing) beside noise, at each SNR of ``snrs``.
 
-    ``noise`` is the standard deviation of a pixel of the noise patch; the digits are scaled to the SNR. Both models
-    have two hidden layers of ``hidden`` units; the denoiser is trained for the noise level ``sigma``, on ``images``
+    ``scale`` is the root mean square of a pixel of both patches together, whatever the SNR. Both models have two hidden
+    layers of ``hidden`` units; the denoiser is trained for the noise level ``sigma``, on ``images``
     images counted with repetition. Everything is repeated with ``seeds`` seeds.
     """
 
@@ -41,23 +41,25 @@ class NoisyDigitsConfig:
     num_train: int = 500
     num_test: int = 300
     snrs: tuple[float, ...] = (0.1, 0.32, 1.0, 3.2, 10.0)
-    noise: float = 0.5
+    scale: float = 0.5
     sigma: float = 0.5
     hidden: int = 256
     images: int = 50_000
     seeds: int = 2
 
 
-def patches(images: ImageSet, snr: float, noise: float = 0.5, seed: int = 0) -> Tensor:
-    """Each image (N, C, H, W), less the mean image, scaled to ``snr``, beside Gaussian noise: float32 (N, 2, C H W).
+def patches(images: ImageSet, snr: float, scale: float = 0.5, seed: int = 0) -> Tensor:
+    """Each image (N, C, H, W), less the mean image, beside Gaussian noise: float32 (N, 2, C H W).
 
-    The signal patches have ``snr`` times the root mean square of the noise patches, ``noise``.
+    The signal patches have ``snr`` times the root mean square of the noise patches, and both together have ``scale``,
+    so that no SNR puts the inputs out of a network's range.
 
-    Raises ``ValueError`` for an ``snr`` or ``noise`` that is not positive. Source: Han et al. (2024), Noisy-MNIST.
+    Raises ``ValueError`` for an ``snr`` or ``scale`` that is not positive. Source: Han et al. (2024), Noisy-MNIST.
     """
-    for name, value in (("snr", snr), ("noise", noise)):
+    for name, value in (("snr", snr), ("scale", scale)):
         if not 0 < value < math.inf:
             raise ValueError(f"{name} must be positive and finite, got {value}")
+    noise = scale * math.sqrt(2 / (1 + snr**2))
     flat = to_unit_range(images.images).flatten(1)
     flat = flat - flat.mean(0)
     signal = flat * (snr * noise / flat.square().mean().sqrt())
@@ -202,7 +204,7 @@ def measure(
 
 
 def _one(config: NoisyDigitsConfig, train: ImageSet, test: ImageSet, snr: float, seed: int) -> dict[str, Any]:
-    x, fresh = (patches(part, snr, config.noise, 2 * seed + i) for i, part in enumerate((train, test)))
+    x, fresh = (patches(part, snr, config.scale, 2 * seed + i) for i, part in enumerate((train, test)))
     denoiser = fit_denoiser(x, config, seed)
     models = {
         "denoiser": denoiser,

@@ -29,14 +29,14 @@ LABELS = DIGITS.labels[:200]
 
 @pytest.mark.parametrize("snr", [0.1, 3.0])
 def test_patches_have_their_ratio(snr: float) -> None:
-    x = patches(DIGITS, snr, noise=0.7, seed=1)
+    x = patches(DIGITS, snr, scale=0.7, seed=1)
     assert x.shape == (1437, 2, 64) and x.dtype == torch.float32
-    signal, noise = x.square().mean((0, 2)).sqrt()
-    assert noise.item() == pytest.approx(0.7, rel=0.02)
-    assert signal.item() == pytest.approx(0.7 * snr, rel=1e-5)
-    assert x[:, 0].mean(0).abs().max() < 1e-5 * snr
-    assert not torch.equal(x[:, 1], patches(DIGITS, snr, noise=0.7, seed=2)[:, 1])
-    for bad in ({"snr": 0.0}, {"snr": snr, "noise": float("nan")}):
+    signal, noise = x.square().mean((0, 2)).sqrt().tolist()
+    assert signal / noise == pytest.approx(snr, rel=0.02)
+    assert np.hypot(signal, noise) == pytest.approx(0.7 * np.sqrt(2), rel=0.02)
+    assert x[:, 0].mean(0).abs().max() < 1e-5
+    assert not torch.equal(x[:, 1], patches(DIGITS, snr, scale=0.7, seed=2)[:, 1])
+    for bad in ({"snr": 0.0}, {"snr": snr, "scale": float("nan")}):
         with pytest.raises(ValueError, match="must be positive"):
             patches(DIGITS, **bad)
 
