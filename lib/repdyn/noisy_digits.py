@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import RidgeCV
 from sklearn.neural_network import MLPClassifier
 from torch import Tensor, nn
+from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from repdyn import datasets, features, training
@@ -32,12 +33,14 @@ _LAYER = "hidden2"  # the last hidden layer of both kinds of model
 class NoisyDigitsConfig:
     """What is trained on what: ``num_train`` digits (``num_test`` for testing) beside noise, at each SNR of ``snrs``.
 
-    ``scale`` is the root mean square of a pixel of both patches together, whatever the SNR. Both models have two hidden
+    ``pool`` averages blocks of that many pixels a side: both models are perceptrons, and one that predicts noise must be
+    wider than its input. ``scale`` is the root mean square of a pixel of both patches together, whatever the SNR. Both models have two hidden
     layers of ``hidden`` units; the denoiser is trained for the noise level ``sigma``, on ``images``
     images counted with repetition. Everything is repeated with ``seeds`` seeds.
     """
 
     dataset: str = "digits"
+    pool: int = 1
     num_train: int = 500
     num_test: int = 300
     snrs: tuple[float, ...] = (0.1, 0.32, 1.0, 3.2, 10.0)
@@ -228,4 +231,5 @@ def _subset(config: NoisyDigitsConfig, split: str) -> ImageSet:
     data = datasets.load(config.dataset, split)
     num = config.num_train if split == "train" else config.num_test
     chosen, _ = datasets.stratified_split(data.labels, num, 0)
-    return data._replace(images=data.images[chosen], labels=data.labels[chosen])
+    small = F.avg_pool2d(data.images[chosen].float(), config.pool).round().to(torch.uint8)
+    return data._replace(images=small, labels=data.labels[chosen])

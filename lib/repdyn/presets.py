@@ -171,7 +171,7 @@ _TWO_PATCH = TwoPatchConfig(
 )
 _TWO_PATCH_SLICE = replace(_TWO_PATCH, n_snr2=(0.1, 10.0), strengths=(0.1, 5.0), seeds=1)
 
-_NOISY_MNIST = NoisyDigitsConfig(dataset="mnist", num_train=2000, num_test=2000, images=64_000)
+_NOISY_MNIST = NoisyDigitsConfig(dataset="mnist", pool=2, num_train=2000, num_test=2000, hidden=512)
 _NOISY_SLICE = NoisyDigitsConfig(num_train=200, num_test=200, snrs=(1.0,), hidden=64, images=12_800, seeds=1)
 
 RECIPES: dict[str, Recipe] = {
