@@ -33,10 +33,10 @@ _LAYER = "hidden2"  # the last hidden layer of both kinds of model
 class NoisyDigitsConfig:
     """What is trained on what: ``num_train`` digits (``num_test`` for testing) beside noise, at each SNR of ``snrs``.
 
-    ``pool`` averages blocks of that many pixels a side: both models are perceptrons, and one that predicts noise must be
-    wider than its input. ``scale`` is the root mean square of a pixel of both patches together, whatever the SNR. Both models have two hidden
-    layers of ``hidden`` units; the denoiser is trained for the noise level ``sigma``, on ``images``
-    images counted with repetition. Everything is repeated with ``seeds`` seeds.
+    ``pool`` averages blocks of that many pixels a side: a perceptron that predicts noise must be wider than its input.
+    ``scale`` is the root mean square of a pixel of both patches together, whatever the SNR. Both models have two hidden
+    layers of ``hidden`` units; the denoiser is trained for the noise level ``sigma``, on ``images`` images counted with
+    repetition. Everything is repeated with ``seeds`` seeds.
     """
 
     dataset: str = "digits"
