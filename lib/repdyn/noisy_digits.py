@@ -104,7 +104,7 @@ def fit_classifier(x: Tensor, labels: Tensor, hidden: int, seed: int, *, max_ite
 
 
 def fit_denoiser(x: Tensor, config: NoisyDigitsConfig, seed: int) -> MLPDenoiser:
-    """An :class:`repdyn.networks.MLPDenoiser` trained on patches ``x`` (N, 2, D) at ``config.sigma``."""
+    """An :class:`repdyn.networks.mlp.MLPDenoiser` trained on patches ``x`` (N, 2, D) at ``config.sigma``."""
     training_config = TrainConfig(
         dataset=config.dataset,
         network=None,
