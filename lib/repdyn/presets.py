@@ -175,8 +175,6 @@ _NOISY_MNIST = NoisyDigitsConfig(dataset="mnist", pool=2, num_train=2000, num_te
 _NOISY_SLICE = NoisyDigitsConfig(num_train=200, num_test=200, snrs=(1.0,), hidden=64, images=12_800, seeds=1)
 
 RECIPES: dict[str, Recipe] = {
-    "two-patch": Recipe("two-patch", two_patch_curves.measure, _TWO_PATCH, _TWO_PATCH_SLICE),
-    "noisy-mnist": Recipe("noisy-mnist", noisy_digits.measure, _NOISY_MNIST, _NOISY_SLICE),
     "fashion-curve-clean": _curve("fashion-curve-clean"),
     "fashion-curve-noisy": _curve("fashion-curve-noisy", noisy_input=True, pixels=False),
     "ccp59-segmentation-clean": _segmentation(
@@ -188,6 +186,8 @@ RECIPES: dict[str, Recipe] = {
     "ccp59-segmentation-untrained": _segmentation(
         "ccp59-segmentation-untrained", full={"sigmas": _ENDS_AND_MIDDLE}, untrained=True
     ),
+    "two-patch": Recipe("two-patch", two_patch_curves.measure, _TWO_PATCH, _TWO_PATCH_SLICE),
+    "noisy-mnist": Recipe("noisy-mnist", noisy_digits.measure, _NOISY_MNIST, _NOISY_SLICE),
 }
 
 
