@@ -29,6 +29,7 @@ _SUBMODULES = (
     "molrg_curves",
     "networks",
     "noise",
+    "noisy_digits",
     "notebook",
     "plots",
     "presets",
@@ -41,6 +42,9 @@ _SUBMODULES = (
     "sampling",
     "subspaces",
     "training",
+    "two_patch",
+    "two_patch_curves",
+    "two_patch_dynamics",
 )
 
 __all__ = ["NoisyMoLRG", "__version__", *_SUBMODULES]  # noqa: PLE0604

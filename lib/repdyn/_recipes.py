@@ -5,15 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from repdyn import clusters, csnr_curves, molrg_curves, pixel_curves, quality_curves, recovery
+from repdyn import (
+    clusters,
+    csnr_curves,
+    molrg_curves,
+    noisy_digits,
+    pixel_curves,
+    quality_curves,
+    recovery,
+    two_patch_curves,
+)
 from repdyn.clusters import ClusterConfig
 from repdyn.csnr_curves import CSNRConfig
 from repdyn.curves import CurveConfig, measure
 from repdyn.molrg_curves import LearningConfig, SweepConfig
+from repdyn.noisy_digits import NoisyDigitsConfig
 from repdyn.pixel_curves import PixelCurveConfig
 from repdyn.quality_curves import QualityConfig
 from repdyn.records import Recipe
 from repdyn.recovery import RecoveryConfig, World
+from repdyn.two_patch_curves import TwoPatchConfig
 
 __all__ = ["RECIPES"]
 
@@ -129,13 +140,31 @@ _CLUSTERS = ClusterConfig()
 _CLUSTERS_SLICE = replace(_CLUSTERS, num=1500, dims=(2,), schedules=("0.3",), starts=2, steps=60)
 
 
+# Quarters of a decade, over three of them, around the classifier's switch near 2.
+_TWO_PATCH = TwoPatchConfig(
+    n_snr2=tuple(round(0.1 * 10 ** (k / 4), 4) for k in range(13)), strengths=(0.1, 0.3, 1.0, 5.0), seeds=5
+)
+_TWO_PATCH_SLICE = replace(_TWO_PATCH, n_snr2=(0.1, 10.0), strengths=(0.1, 5.0), seeds=1)
+
+_NOISY_MNIST = NoisyDigitsConfig(dataset="mnist", pool=2, num_train=2000, num_test=2000, hidden=512)
+_NOISY_SLICE = NoisyDigitsConfig(num_train=200, num_test=200, snrs=(1.0,), hidden=64, images=12_800, seeds=1)
+
 RECIPES: dict[str, Recipe] = {
-    "fashion-clusters": Recipe("fashion-clusters", clusters.measure, _CLUSTERS, _CLUSTERS_SLICE),
+    "ddpm-learning": Recipe(
+        "ddpm-learning",
+        molrg_curves.measure_sweep,
+        SweepConfig(_LEARNING, tuple((change, *_SHORT) for change in _LEARNING_CHANGES)),
+        SweepConfig(_LEARNING_SLICE, ((("num_train", 20),),), seeds=(0,)),
+    ),
     "recovery-phase": Recipe("recovery-phase", recovery.measure, _RECOVERY, _RECOVERY_SLICE),
+    "fashion-clusters": Recipe("fashion-clusters", clusters.measure, _CLUSTERS, _CLUSTERS_SLICE),
+    "two-patch": Recipe("two-patch", two_patch_curves.measure, _TWO_PATCH, _TWO_PATCH_SLICE),
+    "noisy-mnist": Recipe("noisy-mnist", noisy_digits.measure, _NOISY_MNIST, _NOISY_SLICE),
     "fashion-curve-clean": _curve("fashion-curve-clean"),
     "fashion-curve-noisy": _curve("fashion-curve-noisy", noisy_input=True, pixels=False),
     "fashion-csnr-clean": _csnr("fashion-csnr-clean"),
     "fashion-csnr-noisy": _csnr("fashion-csnr-noisy", noisy_input=True),
+    "fashion-generation": Recipe("fashion-generation", quality_curves.measure, _QUALITY, _QUALITY_SLICE),
     "ccp59-segmentation-clean": _segmentation(
         "ccp59-segmentation-clean", full={"window": 7, "examples": 3, "example_sigmas": _ENDS_AND_MIDDLE}
     ),
@@ -144,12 +173,5 @@ RECIPES: dict[str, Recipe] = {
     ),
     "ccp59-segmentation-untrained": _segmentation(
         "ccp59-segmentation-untrained", full={"sigmas": _ENDS_AND_MIDDLE}, untrained=True
-    ),
-    "fashion-generation": Recipe("fashion-generation", quality_curves.measure, _QUALITY, _QUALITY_SLICE),
-    "ddpm-learning": Recipe(
-        "ddpm-learning",
-        molrg_curves.measure_sweep,
-        SweepConfig(_LEARNING, tuple((change, *_SHORT) for change in _LEARNING_CHANGES)),
-        SweepConfig(_LEARNING_SLICE, ((("num_train", 20),),), seeds=(0,)),
     ),
 }
