@@ -14,7 +14,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.neural_network import MLPClassifier
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from repdyn import datasets, features, training
 from repdyn.datasets import ImageSet, to_unit_range

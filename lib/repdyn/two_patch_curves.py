@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import optimize, stats
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from repdyn import _checks
 from repdyn.two_patch import TwoPatchModel
