@@ -15,7 +15,7 @@ __all__ = ["MoLRGStarts"]
 
 
 class MoLRGStarts(nn.Module):
-    """S denoisers of the form of :class:`~repdyn.networks.molrg_dae.MoLRGDenoiser`, each with its own start and its own data.
+    """S denoisers like :class:`repdyn.networks.molrg_dae.MoLRGDenoiser`, each with its own start and its own data.
 
     A sample is (S, n): row s goes to denoiser s and to no other. The loss of a sample is then the sum of theirs, and a
     parameter sees the gradient of its own, so that Adam, which scales each parameter by itself, trains every start
