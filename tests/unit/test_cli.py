@@ -74,7 +74,7 @@ def test_an_unknown_preset_is_refused() -> None:
     result = call("train", "fashion-enormous")
     assert result.exit_code == 2 and "fashion-tiny" in result.output
     for function, message in ((presets.get, "unknown preset 'x'"), (presets.recipe, "unknown record 'x'")):
-        with pytest.raises(ValueError, match=f"{message}: choose one of fashion"):
+        with pytest.raises(ValueError, match=f"{message}: choose one of .*fashion"):
             function("x")
 
 
