@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PACKAGES = ["numpy", "scipy", "scikit-learn", "torch"]
+PACKAGES = ["numpy", "scipy", "scikit-learn", "torch", "diffusers"]
 INTRO = """\
 # Side by side
 
