@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from repdyn import csnr, training
+from repdyn._atomic import replacing
 from repdyn.denoisers import Denoiser
 from repdyn.empirical import EmpiricalDenoiser, LinearDenoiser
 from repdyn.features import POSTERIOR, extract
@@ -228,8 +229,7 @@ def _kept(config: LearningConfig, folder: Path | None) -> dict[str, Any]:
         return measure(config)
     path = folder / f"{hashlib.sha256(repr(config).encode()).hexdigest()[:16]}.json"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(measure(config)))
-        os.replace(temporary, path)
+        result = json.dumps(measure(config))
+        with replacing(path) as temporary:
+            temporary.write_text(result)
     return json.loads(path.read_text())

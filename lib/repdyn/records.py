@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from repdyn._atomic import replacing
+
 __all__ = ["Recipe", "disagreements", "make", "obtain", "provenance", "read", "read_any", "verify", "write"]
 
 _SHIPPED = files("repdyn") / "assets/records"
@@ -81,13 +83,8 @@ def provenance() -> dict[str, Any]:
 def write(record: dict[str, Any], folder: str | os.PathLike) -> Path:
     """Write a record to ``folder/<name>.json`` under a temporary name, then rename it; return its path."""
     path = Path(folder) / f"{record['name']}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

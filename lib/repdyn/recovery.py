@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from repdyn._atomic import replacing
 from repdyn.metrics import class_bases, match_subspaces
 from repdyn.molrg import NoisyMoLRG
 from repdyn.networks import MoLRGStarts
@@ -210,9 +211,8 @@ def measure(
         worlds = [replace(config.world, **changed, seed=config.world.seed + 1000 * i) for i in range(config.worlds)]
         cells.append({"changed": changed, "method": method, **_cell(config, worlds, method)})
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.with_suffix(".tmp").write_text(json.dumps(kept))
-            path.with_suffix(".tmp").replace(path)
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps(kept))
     return {"cells": cells}
 
 

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from repdyn import _batches, _memory_format, datasets
+from repdyn._atomic import replacing
 from repdyn._train_config import TrainConfig, config_from_dict
 from repdyn.denoisers import EDMDenoiser, VPDenoiser, dae_loss, edm_loss_weight
 from repdyn.networks.unet import UNet
@@ -189,14 +190,8 @@ def _save(path: str | os.PathLike, config: TrainConfig, step: int, model: nn.Mod
 
 def write_tensors(path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a safetensors file under a temporary name and rename it, so that a kill or a full disk loses nothing."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_state(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import warnings
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from repdyn._atomic import replacing
 from repdyn.datasets._resume import Resuming
 
 with warnings.catch_warnings():
@@ -111,17 +113,8 @@ def decoded_file(archive: Archive, split: str) -> Path:
 
 def keep_decoded(place: Path, data: Decoded) -> None:
     """Write ``data`` under a temporary name, then rename it; a folder that cannot be written costs time, no more."""
-    temporary = place.with_name(f"{place.name}.{os.getpid()}.tmp")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            np.savez(stream, images=data.images, labels=data.labels, classes=data.classes, sha256=data.sha256())
-        os.replace(temporary, place)
-    except OSError:
-        pass
-    finally:
-        if temporary.exists():
-            temporary.unlink()
+    with contextlib.suppress(OSError), replacing(place) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, images=data.images, labels=data.labels, classes=data.classes, sha256=data.sha256())
 
 
 def read_decoded(place: Path) -> Decoded:
