@@ -11,7 +11,7 @@ from torch import Tensor
 
 from repdyn.probes import fit_path
 
-__all__ = ["Curves", "accuracy_curves", "probe_curves"]
+__all__ = ["Curves", "probe_curves"]
 
 _TOGETHER = 3e7  # features that are read at once: as many levels as that makes, and at least one
 
@@ -22,17 +22,6 @@ class Curves(NamedTuple):
     validation: np.ndarray
     correct: np.ndarray
     l2: np.ndarray
-
-
-def accuracy_curves(
-    activations: Tensor | Sequence[Tensor],
-    train_labels: Tensor,
-    test_labels: Tensor,
-    splits: list[tuple[Tensor, Tensor]],
-    l2: float | Sequence[float],
-) -> tuple[np.ndarray, np.ndarray]:
-    """The first two parts of :func:`probe_curves`."""
-    return probe_curves(activations, train_labels, test_labels, splits, l2)[:2]
 
 
 def probe_curves(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from repdyn import datasets, features
-from repdyn.curves import CurveConfig, Reading, accuracy_curves, read_features
+from repdyn.curves import CurveConfig, Reading, probe_curves, read_features
 from repdyn.metrics.subspaces import WAYS, ClassMoments, Frames, projected_csnr
 from repdyn.resampling import interval, resample_counts, spearman
 
@@ -77,7 +77,7 @@ def measure(
     rows, accuracies, resampled = [], [], []
     for name in tqdm(reading.layers, desc="CSNR", unit="layer", disable=not progress):
         activations = reading.activations[name]
-        validation, correct = accuracy_curves(
+        validation, correct, _ = probe_curves(
             activations, reading.train_labels, reading.test_labels, reading.splits, config.l2
         )
         correct = correct.mean(0)  # (S, N_test)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from repdyn import datasets, features, pretrained
 from repdyn._feature_files import FeatureFolder, LayerFeatures
-from repdyn._probing import Curves, accuracy_curves, probe_curves
+from repdyn._probing import Curves, probe_curves
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.probes import peak_height
 
@@ -24,7 +24,6 @@ __all__ = [
     "CurveConfig",
     "Curves",
     "Reading",
-    "accuracy_curves",
     "digest",
     "image_subset",
     "measure",

@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 
 from repdyn import csnr, datasets, features
 from repdyn.csnr_curves import CSNRConfig, measure, pick
-from repdyn.curves import accuracy_curves, read_features
+from repdyn.curves import probe_curves, read_features
 from repdyn.denoisers import EDMDenoiser
 from repdyn.metrics import class_bases
 from repdyn.molrg import NoisyMoLRG
@@ -122,7 +122,7 @@ def test_accuracies_are_those_of_the_other_chapter(denoiser: EDMDenoiser) -> Non
     result = measure(CONFIG, denoiser)
     reading = read_features(CONFIG, denoiser)
     for q, name in enumerate(reading.layers):
-        validation, correct = accuracy_curves(
+        validation, correct, _ = probe_curves(
             reading.activations[name], reading.train_labels, reading.test_labels, reading.splits, CONFIG.l2
         )
         np.testing.assert_allclose(result["accuracy"][q], correct.mean((0, 2)), rtol=1e-5)

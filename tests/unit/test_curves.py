@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from repdyn import _probing, curves, datasets, features
-from repdyn.curves import CurveConfig, accuracy_curves, measure, probe_curves
+from repdyn.curves import CurveConfig, measure, probe_curves
 from repdyn.denoisers import EDMDenoiser, VPDenoiser
 from repdyn.noise import ddpm_alpha_bar
 from repdyn.probes import LinearProbe, peak_height
@@ -270,11 +270,11 @@ def test_noise_levels_in_portions_give_the_same(monkeypatch: pytest.MonkeyPatch)
         return original(features, *args, **options)
 
     monkeypatch.setattr(_probing, "fit_path", counted)
-    validation, correct = accuracy_curves(activations, labels[:40], labels[40:], splits, 1e-2)
+    validation, correct, _ = probe_curves(activations, labels[:40], labels[40:], splits, 1e-2)
     assert sizes == [5, 5]
     assert validation.shape == (2, 5) and correct.shape == (2, 5, 20) and correct.dtype == bool
     for level in range(5):
-        one = accuracy_curves(activations[level : level + 1], labels[:40], labels[40:], splits, 1e-2)
+        one = probe_curves(activations[level : level + 1], labels[:40], labels[40:], splits, 1e-2)
         np.testing.assert_array_equal(one[0][:, 0], validation[:, level])
         np.testing.assert_array_equal(one[1][:, 0], correct[:, level])
     assert correct.mean() > 0.6
