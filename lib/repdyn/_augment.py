@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["MAX_SHIFT", "NUM_LABELS", "augment"]
+__all__ = ["MAX_SHIFT", "NUM_LABELS", "augment", "mirror"]
 
 #: Length of the vector that says what was done, the ``augment_dim`` of the network.
 NUM_LABELS = 6
@@ -44,6 +44,11 @@ def augment(images: Tensor, probability: float, generator: torch.Generator) -> t
     angle = turns * (torch.pi / 2)
     told = [mirrored_x, mirrored_y, angle.sin().round(), 1 - angle.cos().round(), *(shifts / max(largest, 1))]
     return _translate(images, *shifts), torch.stack([label.float() for label in told], dim=1)
+
+
+def mirror(images: Tensor, generator: torch.Generator) -> Tensor:
+    """``images`` (B, C, H, W), each mirrored left to right with probability one half; nobody is told."""
+    return torch.where(_per_image(torch.rand(len(images), generator=generator) < 0.5), images.flip(3), images)
 
 
 def _per_image(mask: Tensor) -> Tensor:

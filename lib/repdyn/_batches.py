@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from repdyn._augment import augment
+from repdyn._augment import augment, mirror
 from repdyn.datasets import ImageSet, to_unit_range
 from repdyn.noise import VP_TIMES, ddpm_alpha_bar, ddpm_sigma, vp_sigma
 
@@ -67,8 +67,7 @@ def draw(step: int, config: TrainConfig, data: ImageSet) -> Batch:
     sigma = _noise_levels(config, len(x0), generator)
     noise = torch.randn(x0.shape, generator=generator)
     if config.flip:
-        mirrored = torch.rand(len(x0), generator=generator) < 0.5
-        x0 = torch.where(mirrored[:, None, None, None], x0.flip(-1), x0)
+        x0 = mirror(x0, generator)
     conditions = {}
     if classes := _told_classes(config):
         conditions["class_labels"] = F.one_hot(data.labels[indices].long(), classes).float()

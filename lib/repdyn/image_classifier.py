@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from repdyn._augment import mirror
 from repdyn.datasets import to_unit_range
 from repdyn.training import read_state, write_tensors
 
@@ -147,8 +148,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
     def _augmented(self, images: Tensor, generator: torch.Generator) -> Tensor:
         if self.flip:
-            mirrored = torch.rand(len(images), generator=generator) < 0.5
-            images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+            images = mirror(images, generator)
         if self.shift:
             height, width = images.shape[-2:]
             padded = F.pad(images, (self.shift,) * 4, mode="replicate")
