@@ -17,7 +17,7 @@ from repdyn.curves import CurveConfig, Reading, probe_curves, read_features
 from repdyn.metrics.subspaces import WAYS, ClassMoments, Frames, projected_csnr
 from repdyn.resampling import interval, resample_counts, spearman
 
-__all__ = ["CSNRConfig", "LevelEnergies", "level_energies", "measure", "pick"]
+__all__ = ["CSNRConfig", "LevelEnergies", "level_energies", "measure", "pick", "summary"]
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,25 @@ def pick(result: dict[str, Any], key: str, layer: str, way: str = "raw", rank: i
             raise ValueError(f"{value!r} was not measured: {name} are {', '.join(map(str, result[name]))}")
         place.append(result[name].index(value))
     return np.array(result[key])[tuple(place)]
+
+
+def summary(result: dict[str, Any], layer: str, way: str = "raw", rank: int = 1) -> dict[str, float]:
+    """A quantity's CSNR curve in a few numbers, beside its accuracy curve, from what :func:`measure` returned.
+
+    ``first``, ``top`` and ``last`` are in units of the floor 1 / (K - 1), the top at the level ``sigma``; ``rise`` is
+    the top's ratio to the left end less one, ``rise_low`` the lower end of its interval. Accuracies ``acc_first``,
+    ``acc_top``, ``acc_last``, at ``acc_sigma`` as validation has it, and ``acc_peak`` where the CSNR is highest. Raises
+    ``ValueError`` as :func:`pick` does.
+    """
+    ratio, rise = pick(result, "csnr", layer, way, rank), pick(result, "rise", layer, way, rank)
+    peak, place = int(pick(result, "peak", layer, way, rank)), result["layers"].index(layer)
+    accuracy, top = result["accuracy"][place], int(np.argmax(result["validation"][place]))
+    first, highest, last = ratio[[0, peak, -1]] / (1 / (result["classes"] - 1))
+    found = {"first": first, "top": highest, "last": last, "sigma": result["sigmas"][peak]}
+    found |= {"rise": rise[0] - 1, "rise_low": rise[1] - 1}
+    found |= {"acc_first": accuracy[0], "acc_top": accuracy[top], "acc_last": accuracy[-1]}
+    found |= {"acc_peak": accuracy[peak], "acc_sigma": result["sigmas"][top]}
+    return {key: float(value) for key, value in found.items()}
 
 
 def level_energies(

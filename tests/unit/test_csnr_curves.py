@@ -12,7 +12,7 @@ import torch
 from scipy.stats import spearmanr
 
 from repdyn import csnr, datasets, features
-from repdyn.csnr_curves import CSNRConfig, measure, pick
+from repdyn.csnr_curves import CSNRConfig, measure, pick, summary
 from repdyn.curves import probe_curves, read_features
 from repdyn.denoisers import EDMDenoiser
 from repdyn.metrics import class_bases
@@ -211,3 +211,16 @@ def test_picking_one_entry(denoiser: EDMDenoiser) -> None:
     for wanted in (("nowhere",), ("posterior", "white"), ("posterior", "raw", 4)):
         with pytest.raises(ValueError, match="was not measured: "):
             pick(result, "csnr", *wanted)
+
+
+def test_summary_of_a_known_curve() -> None:
+    result = {"layers": ["a", "b"], "ways": ["raw"], "ranks": [1], "classes": 5, "sigmas": [0.1, 1.0, 9.0]}
+    result |= {"csnr": [[[[1.0, 1.0, 1.0]]], [[[0.25, 0.75, 0.5]]]], "peak": [[[0]], [[1]]]}
+    result |= {"rise": [[[[1.0, 1.0, 1.0]]], [[[3.0, 2.5, 3.5]]]]}
+    result |= {"accuracy": [[0, 0, 0], [0.5, 0.6, 0.4]], "validation": [[0, 0, 0], [0.7, 0.3, 0.2]]}
+    assert summary(result, "b") == {
+        "first": 1.0, "top": 3.0, "last": 2.0, "sigma": 1.0, "rise": 2.0, "rise_low": 1.5,
+        "acc_first": 0.5, "acc_top": 0.5, "acc_last": 0.4, "acc_peak": 0.6, "acc_sigma": 0.1,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="'c' was not measured"):
+        summary(result, "c")

@@ -50,6 +50,7 @@ class _MLP(nn.Module):
         self.output = nn.Linear(widths[-1], n)
 
     def forward(self, x: Tensor, timestep: Tensor) -> Tensor:
+        """Noise of the shape of ``x``."""
         if math.prod(x.shape[1:]) != self.n:
             raise ValueError(f"x must hold {self.n} numbers a sample, got shape {tuple(x.shape)}")
         h = torch.cat([x.flatten(1), self.embedding(timestep).to(x.dtype)], dim=1)
@@ -58,4 +59,5 @@ class _MLP(nn.Module):
         return self.output(h).view_as(x)
 
     def feature_layers(self) -> dict[str, nn.Module]:
+        """The hidden layers, after their ReLU, in the order of the forward pass: name -> module."""
         return {f"hidden{index}": layer for index, layer in enumerate(self.hidden, start=1)}
