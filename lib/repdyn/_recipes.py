@@ -106,11 +106,12 @@ _LEARNING = LearningConfig(
 )
 _LEARNING_CHANGES = (
     *(("num_train", num) for num in (50, 200, 1000, 16_000)),
-    *(("hidden", width) for width in (64, 1024)),
+    ("hidden", 64),
     *(("delta", delta) for delta in (0.1, 0.3)),
     ("schedule", 1000),
 )
 _SHORT = (("images", 200_000), ("checkpoints", 1), ("layers", False))
+_PAPER_WIDTH = (("hidden", 1024),)
 _LEARNING_SLICE = replace(
     _LEARNING, n=10, d=2, hidden=32, images=12_800, num_test=200, num_tests=2, num_probe=300, timesteps=(1, 80, 240),
     checkpoints=2,
@@ -153,7 +154,7 @@ RECIPES: dict[str, Recipe] = {
     "ddpm-learning": Recipe(
         "ddpm-learning",
         molrg_curves.measure_sweep,
-        SweepConfig(_LEARNING, tuple((change, *_SHORT) for change in _LEARNING_CHANGES)),
+        SweepConfig(_LEARNING, (_PAPER_WIDTH, *((change, *_SHORT) for change in _LEARNING_CHANGES))),
         SweepConfig(_LEARNING_SLICE, ((("num_train", 20),),), seeds=(0,)),
     ),
     "recovery-phase": Recipe("recovery-phase", recovery.measure, _RECOVERY, _RECOVERY_SLICE),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
+import joblib
 import numpy as np
 
 from repdyn import curves, datasets, presets, pretrained, records
@@ -168,17 +170,38 @@ def _table(result: dict[str, Any]) -> list[str]:
 
 
 @main.command()
-@click.argument("name", type=click.Choice(sorted(presets.RECIPES)))
+@click.argument("name", required=False, type=click.Choice(sorted(presets.RECIPES)))
+@click.option("--list", "listing", is_flag=True, help="Say of each record (or of NAME) what is shipped, and stop.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the records."
 )
-def record(name: str, out: Path) -> None:
+@click.option("--jobs", default=1, show_default=True, help="Runs of a sweep side by side, each in a process.")
+def record(name: str | None, listing: bool, out: Path, jobs: int) -> None:
     """Make the record NAME in full, or go on where it stopped.
 
-    Writes OUT/NAME.json. Features are kept in OUT/NAME until then, one file a noise level.
+    Writes OUT/NAME.json. What is done, features or the runs of a sweep, is kept in OUT/NAME until then.
+
+    --list has a line for each record: recorded, missing or stale (made with another configuration), how long it took,
+    when, and on what.
     """
-    path = records.write(records.make(presets.recipe(name), cache=out / name), out)
+    if listing:
+        for known in [name] if name else presets.RECIPES:
+            click.echo(_state(known))
+        return
+    if name is None:
+        raise click.UsageError("name a record to make, or use --list to see them")
+    # A worker that keeps to one thread is faster than several that compete for the processor.
+    with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1) if jobs > 1 else nullcontext():
+        path = records.write(records.make(presets.recipe(name), cache=out / name), out)
     click.echo(f"Record written to {path}")
+
+
+def _state(name: str) -> str:
+    state = records.state(presets.recipe(name))
+    if state != "recorded":
+        return f"{name:30}{state}"
+    made = records.read_any(name)["provenance"]
+    return f"{name:30}{state:10}{made['seconds'] / 60:6.0f} min   {made['date']}   {made['device']}"
 
 
 @main.command()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 from collections.abc import Iterator
@@ -14,10 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from repdyn import csnr, training
-from repdyn._atomic import replacing
+from repdyn import csnr, sweeps, training
 from repdyn.denoisers import Denoiser
 from repdyn.empirical import EmpiricalDenoiser, LinearDenoiser
 from repdyn.features import POSTERIOR, extract
@@ -214,22 +210,11 @@ def measure_sweep(
     Returns ``runs``, a list of results, each with its ``change``, a dictionary of the fields that differ from the base,
     and its ``seed``. With ``cache``, a folder, runs are kept there, and an interrupted sweep goes on from them.
     """
-    folder = None if cache is None else Path(cache)
     plans = [(dict(change), seed) for change in ((), *config.changes) for seed in config.seeds]
-    runs = []
-    for change, seed in tqdm(plans, desc="sweep", unit="training", disable=not progress):
-        plan = replace(config.base, **change, seed=seed)
-        runs.append({"change": change, "seed": seed, **_kept(plan, folder)})
-    return {"runs": runs}
+    trainings = [replace(config.base, **change, seed=seed) for change, seed in plans]
+    results = sweeps.run(_measured, trainings, cache=cache, progress=progress)
+    return {"runs": [{"change": c, "seed": s, **result} for (c, s), result in zip(plans, results, strict=True)]}
 
 
-def _kept(config: LearningConfig, folder: Path | None) -> dict[str, Any]:
-    """:func:`measure`, or what is kept of it in a folder under the configuration's digest."""
-    if folder is None:
-        return measure(config)
-    path = folder / f"{hashlib.sha256(repr(config).encode()).hexdigest()[:16]}.json"
-    if not path.exists():
-        result = json.dumps(measure(config))
-        with replacing(path) as temporary:
-            temporary.write_text(result)
-    return json.loads(path.read_text())
+def _measured(config: LearningConfig, _folder: Path | None) -> dict[str, Any]:
+    return measure(config)

@@ -19,7 +19,7 @@ import torch
 
 from repdyn._atomic import replacing
 
-__all__ = ["Recipe", "disagreements", "make", "obtain", "provenance", "read", "read_any", "verify", "write"]
+__all__ = ["Recipe", "disagreements", "make", "obtain", "provenance", "read", "read_any", "state", "verify", "write"]
 
 _SHIPPED = files("repdyn") / "assets/records"
 _LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "accelerate")
@@ -112,6 +112,18 @@ def read(recipe: Recipe, folder: str | os.PathLike | None = None) -> dict[str, A
             f"make it anew with 'repdyn record {recipe.name}'"
         )
     return record
+
+
+def state(recipe: Recipe, folder: str | os.PathLike | None = None) -> str:
+    """'recorded', 'missing', or 'stale: ...' with the reason: another configuration, or a damaged file."""
+    source = (_SHIPPED if folder is None else Path(folder)) / f"{recipe.name}.json"
+    if not source.is_file():
+        return "missing"
+    try:
+        record = read(recipe, folder)
+    except ValueError as error:
+        return f"stale: {error}"
+    return "recorded" if record["slice"]["config"] == _plain(recipe.slice_config) else "stale: another slice"
 
 
 def verify(recipe: Recipe, tolerance: float, folder: str | os.PathLike | None = None) -> list[str]:

@@ -172,6 +172,26 @@ def test_record_then_verify(counting: list[float], tmp_path: Path) -> None:
     assert "Error: fashion-curve-clean.accuracy: recorded 0.5, recomputed 0.51" in result.output
 
 
+def test_the_list_says_what_is_recorded_missing_and_stale(
+    counting: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = "fashion-curve-clean"
+    assert call("record", "--list").output.split() == [name, "missing"]
+    call("record", name, "--out", tmp_path)
+    assert call("record", "--list", name).output.split()[:3] == [name, "recorded", "0"]
+    recipe = presets.RECIPES[name]
+    for field, reason in (("config", "another configuration"), ("slice_config", "another slice")):
+        changed = replace(recipe, **{field: presets.PRESETS["fashion-small"]})
+        monkeypatch.setattr(presets, "RECIPES", {name: changed})
+        assert f"{name:30}stale: " in call("record", "--list").output
+        assert reason in call("record", "--list").output
+
+
+def test_record_needs_a_name_or_the_wish_for_a_list() -> None:
+    result = call("record")
+    assert result.exit_code == 2 and "name a record to make, or use --list" in result.output
+
+
 def test_verify_without_a_record_says_how_to_make_it(counting: list[float]) -> None:
     result = call("verify")
     assert result.exit_code == 1

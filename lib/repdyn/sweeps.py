@@ -1,0 +1,96 @@
+"""Many independent runs, in parallel if need be: each is kept as soon as it is done, so that a crash loses no other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from joblib import Parallel, delayed
+from tqdm import tqdm
+
+from repdyn._atomic import replacing
+
+__all__ = ["SweepError", "kept", "run"]
+
+
+class SweepError(RuntimeError):
+    """Some runs of a sweep failed; all others are done and, with a cache, kept."""
+
+
+def run(
+    measure: Callable[[Any, Path | None], Any],
+    configs: Sequence[Any],
+    *,
+    cache: str | os.PathLike | None = None,
+    progress: bool = False,
+    desc: str = "sweep",
+) -> list[Any]:
+    """``measure(config, folder)`` for every one of ``configs``; the results, which JSON can hold, in their order.
+
+    Runs go through :class:`joblib.Parallel`: one after the other, unless the caller says otherwise, as in
+    ``with joblib.parallel_config(n_jobs=4):`` or, on a cluster, ``with joblib.parallel_config(backend="dask"):``.
+
+    With ``cache``, a folder that all workers see, each result is kept there under its configuration's digest, and a
+    sweep that is started again goes on from what is there. ``folder`` is the run's own, for a state to go on from
+    after a kill; it is removed when the run is done. Without ``cache`` it is None.
+
+    A run that raises does not stop the others. In the end a :class:`SweepError` says which failed, and why.
+    """
+    cache = None if cache is None else Path(cache)
+    tasks = (delayed(_attempt)(measure, index, config, cache) for index, config in enumerate(configs))
+    results: list[Any] = [None] * len(configs)
+    failures: dict[int, BaseException] = {}
+    with tqdm(total=len(configs), desc=desc, unit="run", disable=not progress) as bar:
+        for index, result, error in Parallel(return_as="generator_unordered")(tasks):
+            results[index] = result
+            if error is not None:
+                failures[index] = error
+            bar.update()
+    if failures:
+        lines = [f"{configs[i]}: {type(error).__name__}: {error}" for i, error in sorted(failures.items())]
+        kept_where = "" if cache is None else f"; the others are kept in {cache}, start again to go on from them"
+        raise SweepError(
+            f"{len(failures)} of {len(configs)} runs failed{kept_where}\n" + "\n".join(lines)
+        ) from failures[min(failures)]
+    return results
+
+
+def kept(config: Any, cache: str | os.PathLike) -> Path:
+    """The file that keeps the result of ``config`` in the folder ``cache``, there or not."""
+    return Path(cache) / f"{hashlib.sha256(repr(config).encode()).hexdigest()[:16]}.json"
+
+
+def _attempt(
+    measure: Callable[[Any, Path | None], Any], index: int, config: Any, cache: Path | None
+) -> tuple[int, Any, Exception | None]:
+    try:
+        return index, _obtain(measure, config, cache), None
+    except Exception as error:  # of any kind: it must not take the other runs with it, and is raised at the end
+        return index, None, error
+
+
+def _obtain(measure: Callable[[Any, Path | None], Any], config: Any, cache: Path | None) -> Any:
+    if cache is None:
+        return _plain(measure(config, None))
+    path = kept(config, cache)
+    if not path.exists():
+        folder = path.with_suffix("")
+        folder.mkdir(parents=True, exist_ok=True)
+        result = json.dumps(measure(config, folder), allow_nan=False)
+        with replacing(path) as temporary:
+            temporary.write_text(result)
+        shutil.rmtree(folder)
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it, and the run is made again") from error
+
+
+def _plain(result: Any) -> Any:
+    """What :func:`_obtain` would read from a file, so that a sweep gives the same with and without a cache."""
+    return json.loads(json.dumps(result, allow_nan=False))
