@@ -26,12 +26,13 @@ chapter: setup ## CHAPTER=stem: build one chapter, into _build/chapters/
 notebooks: setup ## regenerate notebooks/ from book/, for Colab
 	@$(PY) tools/make_notebooks.py
 
+# One thread a process: processes side by side use the cores better than threads that wait for each other.
 test: reader ## all tests: units, theory, every chapter in a reader's environment, the built pages
-	@$(PY) -m pytest
+	@OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 	@echo 'All tests passed. Times are above; the recorded numbers are in tests/chapters/baselines/.'
 
 baselines: reader ## CHAPTER=stem: rewrite a chapter's recorded numbers, print what changed
-	@$(PY) tools/baselines.py $(CHAPTER)
+	@OMP_NUM_THREADS=1 $(PY) tools/baselines.py $(CHAPTER)
 
 bench: setup ## time the package side by side with others, write benchmarks/RESULTS.md
 	@$(PY) benchmarks/run.py

@@ -20,7 +20,16 @@ from repdyn.noise import ddpm_alpha_bar, ddpm_sigma
 from repdyn.plots import CLASS_COLORS, COLORS, MARKERS, sigma_axis
 from repdyn.plots.csnr import draw_classes
 
-__all__ = ["curves", "losses", "memory", "posterior_estimates", "timestep_axis", "training_length", "variants"]
+__all__ = [
+    "curves",
+    "losses",
+    "memory",
+    "posterior_estimates",
+    "timestep_axis",
+    "training_length",
+    "variants",
+    "widths",
+]
 
 DASHES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
 Runs = list[dict[str, Any]]
@@ -176,6 +185,24 @@ def variants(groups: Mapping[str, Mapping[str, Runs]], delta: float, *, d: int, 
         sigma_axis(ax, r"noise level $\sigma$" if ax in axes[1] else "")
     for ax in axes[:, 0]:
         ax.set_ylabel("CSNR of the posterior")
+    return fig
+
+
+def widths(groups: Mapping[str, Runs]) -> Figure:
+    """Accuracy and CSNR of posteriors and features at the end of trainings, by width; bands span the seeds."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.5, 4.0))
+    styles = {"posterior": ("posterior", ("s-", "s--")), "hidden2": ("features", ("o-", "o--"))}
+    colors = iter(CLASS_COLORS)
+    for layer, (title, lines) in styles.items():
+        for (width, runs), style, color in zip(groups.items(), lines, colors, strict=False):
+            for ax, kind in ((left, "accuracy"), (right, "csnr")):
+                values = [np.mean(final(run)[f"{layer}_{kind}"], 0) for run in runs]
+                band(ax, runs[0]["sigmas"], values, style, color, f"{title}, {width}")
+    left.set_ylabel("probe accuracy")
+    right.set(yscale="log", ylabel="CSNR")
+    sigma_axis(left)
+    sigma_axis(right)
+    fig.legend(*left.get_legend_handles_labels(), title="reading, units", loc="outside upper center", ncols=4)
     return fig
 
 
