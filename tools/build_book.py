@@ -8,6 +8,7 @@ shows another page's number would otherwise keep the old one.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -15,10 +16,15 @@ import sys
 import time
 from pathlib import Path
 
+import jupyter_cache
 import yaml
+from joblib import Parallel, delayed, parallel_config
+from jupyter_cache.base import CacheBundleIn, ProjectNb
+from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
 from project import ROOT, chapters, fingerprint
 
 BEHIND_NUMBERS = ["lib", "requirements.txt", "pyproject.toml", "_config.yml"]
+TIMEOUT_S = 600  # for a cell, as in the chapters' front matter
 BEHIND_PAGES = [*BEHIND_NUMBERS, "book", "vendor", "_toc.yml"]
 
 
@@ -28,6 +34,27 @@ def drop_stale_executions(root: Path, build: Path) -> None:
         shutil.rmtree(build / ".jupyter_cache", ignore_errors=True)
         build.mkdir(parents=True, exist_ok=True)
         stamp.write_text(current)
+
+
+def execute_side_by_side(pages: list[Path], folder: Path) -> None:
+    """Execute what the cache lacks, several pages at once, one thread each, which Jupyter Book does one by one.
+
+    A page that fails is left to Jupyter Book, which executes it again and says why.
+    """
+    cache = jupyter_cache.get_cache(folder)
+    for page in pages:
+        cache.add_nb_to_project(str(page), read_data={"name": "myst_nb_md", "type": "plugin"})
+    missing = [cache.get_project_notebook(record.pk) for record in cache.list_unexecuted([str(p) for p in pages])]
+    with parallel_config("loky", n_jobs=min(4, os.cpu_count() or 1), inner_max_num_threads=1):
+        for page, result in Parallel(return_as="generator_unordered")(delayed(execute)(page) for page in missing):
+            print(f"{Path(page.uri).stem}: {'failed' if result.err else 'executed'}, {result.time:.0f} s", flush=True)
+            if not result.err:
+                bundle = CacheBundleIn(result.nb, page.uri, data={"execution_seconds": result.time})
+                cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+
+
+def execute(page: ProjectNb) -> tuple[ProjectNb, ExecutionResult]:
+    return page, single_nb_execution(page.nb, str(Path(page.uri).parent), TIMEOUT_S, allow_errors=False)
 
 
 def jupyter_book(root: Path, output: Path, *options: str, **run: object) -> subprocess.CompletedProcess:
@@ -41,6 +68,8 @@ def jupyter_book(root: Path, output: Path, *options: str, **run: object) -> subp
 
 def build_book(root: Path) -> int:
     start, sources = time.monotonic(), fingerprint(root, BEHIND_PAGES)
+    drop_stale_executions(root, root / "_build")
+    execute_side_by_side(chapters(root), root / "_build" / ".jupyter_cache")
     result = jupyter_book(root, root, "-W")
     index = root / "_build" / "html" / "index.html"
     if result.returncode or not index.exists():

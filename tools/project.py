@@ -30,7 +30,7 @@ def pages(root: Path = ROOT) -> list[Path]:
     import yaml  # not installed yet when tools/environment.py runs
 
     toc = yaml.safe_load((root / "_toc.yml").read_text())
-    stems = [toc["root"]] + [c["file"] for part in toc["parts"] for c in part["chapters"]]
+    stems = [toc["root"]] + [c["file"] for part in toc.get("parts", [toc]) for c in part["chapters"]]
     return [root / f"{stem}.md" for stem in stems]
 
 
