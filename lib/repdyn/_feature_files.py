@@ -12,6 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from repdyn._kept import FOREIGN
 from repdyn.training import write_tensors
 
 __all__ = ["FeatureFolder", "LayerFeatures"]
@@ -41,7 +42,7 @@ class FeatureFolder:
             return
         with _opened(path) as file:
             if (file.metadata() or {}).get("measurement") != mark:
-                raise ValueError(f"{path} belongs to another measurement: remove the folder, or choose another cache")
+                raise ValueError(FOREIGN.format(path))
 
 
 class LayerFeatures:

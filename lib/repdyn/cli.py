@@ -13,6 +13,7 @@ import numpy as np
 
 from repdyn import curves, datasets, presets, pretrained, records
 from repdyn.noise import PAPER_SIGMAS
+from repdyn.sweeps import SweepError
 
 __all__ = ["main"]
 
@@ -23,7 +24,7 @@ class _Main(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except (ValueError, ConnectionError, FloatingPointError) as error:
+        except (ValueError, ConnectionError, FloatingPointError, SweepError) as error:
             raise click.ClickException(str(error)) from error
 
 

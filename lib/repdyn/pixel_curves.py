@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from repdyn import features, pixels, pretrained
+from repdyn._kept import kept
 from repdyn._pixel_task import Task, draw, some_pixels
 from repdyn.curves import digest, untrained_twin
 from repdyn.metrics import confusion, iou_of_confusion
 from repdyn.mlp_probe import MLPProbe
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.probes import PeakHeight
-from repdyn.training import read_state, write_tensors
 
 __all__ = ["PixelCurveConfig", "example_images", "measure", "peak_height"]
 
@@ -143,20 +143,11 @@ def _cached_level(
     index: int,
     cache: str | os.PathLike | None,
 ) -> dict[str, Tensor]:
-    if cache is None:
-        return _level(config, denoiser, task, layers, index)
     settings = replace(config, sigmas=config.sigmas[index : index + 1], window=None)
-    key = f"{settings}, level {index}, layers {layers}, weights {digest(denoiser.state_dict().values())}, "
-    key += f"images {digest([task.images, task.masks])}"
-    path = Path(cache) / f"counts-{index}.safetensors"
-    if path.exists():
-        tensors, metadata = read_state(path)
-        if metadata.get("measurement") != key:
-            raise ValueError(f"{path} belongs to another measurement: remove the folder, or choose another cache")
-        return tensors
-    tensors = _level(config, denoiser, task, layers, index)
-    write_tensors(path, tensors, {"measurement": key})
-    return tensors
+    mark = f"{settings}, level {index}, layers {layers}, weights {digest(denoiser.state_dict().values())}, "
+    mark += f"images {digest([task.images, task.masks])}"
+    path = None if cache is None else Path(cache) / f"counts-{index}.safetensors"
+    return kept(path, mark, lambda: ({}, _level(config, denoiser, task, layers, index)))[1]
 
 
 def _level(

@@ -3,7 +3,6 @@ the class, and what detail they keep."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from repdyn import datasets, embeddings, features, pretrained, sampling
+from repdyn._kept import Part, kept
 from repdyn.curves import digest, image_subset
 from repdyn.embeddings import Judge
 from repdyn.empirical import LinearDenoiser
@@ -24,7 +24,6 @@ from repdyn.metrics.detail import retained_power, scatter_shares
 from repdyn.mlp_probe import MLPProbe
 from repdyn.noise import PAPER_SIGMAS, edm_sigmas
 from repdyn.probes import peak_height
-from repdyn.training import read_state, write_tensors
 
 __all__ = ["FIGURE_SIGMAS", "QualityConfig", "generate", "measure"]
 
@@ -88,13 +87,17 @@ def measure(
     denoiser = pretrained.load(config.weights, features.default_device()) if denoiser is None else denoiser
     test = image_subset(config, "test")
     scene = _Scene(config, denoiser, image_subset(config, "train"), test)
-    kept = _Cache(cache, f"{config}, weights {digest(denoiser.state_dict().values())}, images {digest([test.images])}")
+    mark = f"{config}, weights {digest(denoiser.state_dict().values())}, images {digest([test.images])}"
+
+    def part(name: str, compute: Callable[[], Part]) -> Part:
+        return kept(None if cache is None else Path(cache) / f"{name}.safetensors", mark, compute)
+
     levels, batches = range(len(config.sigmas)), range(config.sample_seeds)
     found = [
-        kept(f"level-{i}", partial(scene.level, i)) for i in tqdm(levels, "levels", unit="level", disable=not progress)
+        part(f"level-{i}", partial(scene.level, i)) for i in tqdm(levels, "levels", unit="level", disable=not progress)
     ]
     parts = [
-        kept(f"samples-{i}", partial(scene.samples, i))
+        part(f"samples-{i}", partial(scene.samples, i))
         for i in tqdm(batches, "samples", unit="batch", disable=not progress)
     ]
     generated = torch.cat([tensors["estimates"] for _, tensors in parts], 1)  # (level, samples, C, H, W)
@@ -219,22 +222,3 @@ class _Scene:
             "pixels": pixels.double().mean(1).tolist(),
             "peak": None if peak is None else peak._asdict(),
         }
-
-
-class _Cache:
-    """Keeps numbers and tensors of finished parts in a folder; None keeps nothing."""
-
-    def __init__(self, folder: str | os.PathLike | None, source: str) -> None:
-        self.folder, self.source = folder, source
-
-    def __call__(self, name: str, compute: Callable[[], tuple[dict, dict]]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        if self.folder is None:
-            return compute()
-        path = Path(self.folder) / f"{name}.safetensors"
-        if not path.exists():
-            numbers, tensors = compute()
-            write_tensors(path, tensors, {"measurement": self.source, "numbers": json.dumps(numbers)})
-        tensors, metadata = read_state(path)
-        if metadata.get("measurement") != self.source:
-            raise ValueError(f"{path} belongs to another measurement: remove the folder, or choose another cache")
-        return json.loads(metadata["numbers"]), tensors

@@ -6,16 +6,15 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from repdyn._atomic import replacing
+from repdyn import sweeps
 from repdyn.metrics import class_bases, match_subspaces
 from repdyn.molrg import NoisyMoLRG
 from repdyn.networks import MoLRGStarts
@@ -197,23 +196,18 @@ def measure(
 
     A cell has what ``changed`` in the world, a ``method``, for every start its largest principal ``angles``, and, of a
     trained one, its ``losses`` divided by that of the true bases. The starts of one world follow those of another;
-    ``oracle`` is for each world the angle that principal components of the labelled classes reach. With ``cache``, a
-    folder, finished cells are kept there, and an interrupted measurement goes on from them; ``ValueError`` if they are
-    of another configuration.
+    ``oracle`` is for each world the angle that principal components of the labelled classes reach. Cells are the runs
+    of a :func:`repdyn.sweeps.run`: with ``cache``, a folder, they are kept there one by one.
     """
-    path = None if cache is None else Path(cache) / "cells.json"
-    source = json.loads(json.dumps(asdict(config)))
-    kept = {"config": source, "cells": []} if path is None or not path.exists() else json.loads(path.read_text())
-    if kept["config"] != source:
-        raise ValueError(f"{path} belongs to another measurement: remove the folder, or choose another cache")
-    jobs, cells = _jobs(config), kept["cells"]
-    for changed, method in tqdm(jobs[len(cells) :], desc="recovery", unit="cell", disable=not progress):
-        worlds = [replace(config.world, **changed, seed=config.world.seed + 1000 * i) for i in range(config.worlds)]
-        cells.append({"changed": changed, "method": method, **_cell(config, worlds, method)})
-        if path is not None:
-            with replacing(path) as temporary:
-                temporary.write_text(json.dumps(kept))
-    return {"cells": cells}
+    plan = replace(config, methods=(), axes=())  # a cell depends on neither: with more of them the others stand
+    cells = [_Cell(plan, tuple(changed.items()), method) for changed, method in _jobs(config)]
+    return {"cells": sweeps.run(_cell, cells, cache=cache, progress=progress, desc="recovery")}
+
+
+class _Cell(NamedTuple):
+    config: RecoveryConfig
+    changed: tuple[tuple[str, float], ...]
+    method: str
 
 
 def _jobs(config: RecoveryConfig) -> list[tuple[dict[str, float], str]]:
@@ -223,12 +217,15 @@ def _jobs(config: RecoveryConfig) -> list[tuple[dict[str, float], str]]:
     return jobs
 
 
-def _cell(config: RecoveryConfig, worlds: list[World], method: str) -> dict[str, Any]:
+def _cell(cell: _Cell, _folder: Path | None) -> dict[str, Any]:
+    config, changed, method = cell
+    worlds = [replace(config.world, **dict(changed), seed=config.world.seed + 1000 * i) for i in range(config.worlds)]
     models = [world.model() for world in worlds]
     samples = [model.sample(world.num, world.seed + 1) for model, world in zip(models, worlds)]
     true = [torch.stack(model.bases) for model in models]
     supervised = [class_bases(data, labels, worlds[0].d) for data, labels in samples]
-    result = {"oracle": [_angle(bases, target) for bases, target in zip(supervised, true)], "losses": None}
+    result = {"changed": dict(changed), "method": method}
+    result |= {"oracle": [_angle(bases, target) for bases, target in zip(supervised, true)], "losses": None}
     if method in ("k-subspaces", "em"):
         found = torch.cat([_alternated(config, world, data, method) for world, (data, _) in zip(worlds, samples)])
     else:

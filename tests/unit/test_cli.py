@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner, Result
 
 import repdyn
-from repdyn import cli, datasets, presets, pretrained, records
+from repdyn import cli, datasets, presets, pretrained, records, sweeps
 from repdyn.curves import CurveConfig, measure
 from repdyn.networks import UNet
 from repdyn.records import Recipe
@@ -185,6 +185,18 @@ def test_the_list_says_what_is_recorded_missing_and_stale(
         monkeypatch.setattr(presets, "RECIPES", {name: changed})
         assert f"{name:30}stale: " in call("record", "--list").output
         assert reason in call("record", "--list").output
+
+
+def test_a_sweep_with_failures_ends_in_a_message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def measure(config: TrainConfig, **options: object) -> list:
+        return sweeps.run(lambda value, folder: 1 / value, [1, 0], cache=options["cache"])
+
+    tiny = presets.PRESETS["fashion-tiny"]
+    monkeypatch.setattr(presets, "RECIPES", {"two-patch": Recipe("two-patch", measure, tiny, tiny)})
+    result = call("record", "two-patch", "--out", tmp_path)
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
+    assert "Error: 1 of 2 runs failed; the others are kept in" in result.output
+    assert "ZeroDivisionError" in result.output and not (tmp_path / "two-patch.json").exists()
 
 
 def test_record_needs_a_name_or_the_wish_for_a_list() -> None:
