@@ -26,7 +26,8 @@ class SharingConfig:
 
     Both for each of the ``families``, preconditionings of :class:`repdyn.dae_runs.DAEConfig`, and with each of
     ``seeds``; all else is that of ``base``. For the families ``long`` a diffusion model also sees as many images as all
-    DAEs together. Distances between features are over ``projections`` random directions.
+    DAEs together. Distances between features are over ``projections`` random directions, from those at the level with
+    the highest validation accuracy in the middle layer, of each kind and seed its own, or at ``reference``.
     """
 
     base: DAEConfig = DAEConfig()
@@ -35,6 +36,13 @@ class SharingConfig:
     long: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1)
     projections: int = 200
+    reference: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.reference is not None and self.reference not in self.sigmas:
+            raise ValueError(f"reference must be one of the sigmas {self.sigmas}, got {self.reference}")
+        if not set(self.long) <= set(self.families):
+            raise ValueError(f"long must be among the families {self.families}, got {self.long}")
 
 
 #: The rows of Table 3 and those that go beyond it: a name, and what of the base configuration changes.
@@ -77,10 +85,10 @@ def measure_sharing(
 
     Its 'daes' and 'diffusion' (and 'long') hold, first index the seed, then the level: what
     :func:`repdyn.dae_runs.measure` finds at the end, ``validation`` and ``test`` (seed, layer, level), ``error``,
-    ``change``, ``jacobian``; the same after the early stop as ``early``; ``best``, the index of the level with the
-    highest validation accuracy in the middle layer; and from its features there to those of each level ``distance``
-    and its Monte Carlo ``distance_error``, a sliced Wasserstein distance of :func:`standardised` features, and ``cka``,
-    :func:`repdyn.metrics.linear_cka`. ``seeds_apart`` is that distance and alignment between the best features of the
+    ``change``, ``jacobian``; the same after the early stop as ``early``; ``best``, the index of the level whose
+    features in the middle layer are the reference; from there to each level ``distance`` and its Monte Carlo
+    ``distance_error``, a sliced Wasserstein distance of :func:`standardised` features, and ``cka``,
+    :func:`repdyn.metrics.linear_cka`. ``seeds_apart`` are these three between the references of the
     first two seeds. ``pixels`` is the accuracy of the images themselves, ``untrained`` a measurement.
 
     With ``cache``, a folder, runs are kept there, and an interrupted sweep goes on from them.
@@ -95,7 +103,7 @@ def measure_sharing(
         families[family] = {}
         for kind in _kinds(config, family):
             runs = [_joined([found[one] for one in plans[family, kind, seed]]) for seed in config.seeds]
-            families[family][kind] = _summary(runs, config.projections)
+            families[family][kind] = _summary(runs, config)
     last = found[untrained]
     return {
         "sigmas": list(config.sigmas),
@@ -159,23 +167,24 @@ def _joined(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return {"checkpoints": checkpoints, "kept": [standardised(level) for level in kept]}
 
 
-def _summary(runs: list[dict[str, Any]], projections: int) -> dict[str, Any]:
+def _summary(runs: list[dict[str, Any]], config: SharingConfig) -> dict[str, Any]:
     """The runs of one kind, a seed each, as lists by seed."""
     ends, starts = ([run["checkpoints"][i] for run in runs] for i in (-1, 0))
     middle = len(ends[0]["validation"]) // 2
     best = [int(np.argmax(end["validation"][middle])) for end in ends]
+    if config.reference is not None:
+        best = [config.sigmas.index(config.reference)] * len(runs)
+    tops = [run["kept"][top] for run, top in zip(runs, best, strict=True)]
     apart = [
-        [_likeness(run["kept"][top], level, projections) for level in run["kept"]]
-        for run, top in zip(runs, best, strict=True)
+        [_likeness(top, level, config.projections) for level in run["kept"]]
+        for run, top in zip(runs, tops, strict=True)
     ]
     return {
         **{key: [end[key] for end in ends] for key in ends[0]},
         "early": {key: [start[key] for start in starts] for key in starts[0]},
         "best": best,
         **{key: [[level[i] for level in one] for one in apart] for i, key in enumerate(_LIKENESS)},
-        "seeds_apart": _likeness(runs[0]["kept"][best[0]], runs[1]["kept"][best[1]], projections)
-        if len(runs) > 1
-        else None,
+        "seeds_apart": _likeness(*tops[:2], config.projections) if len(tops) > 1 else None,
     }
 
 

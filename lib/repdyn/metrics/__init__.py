@@ -1,4 +1,4 @@
-"""Distances between sets of samples or features, retained detail, segmentation scores, copies, alignment, class subspaces."""
+"""Distances and likeness of samples or features, retained detail, segmentation scores, copies, class subspaces."""
 
 from repdyn.metrics.alignment import linear_cka
 from repdyn.metrics.detail import retained_power, scatter_shares
