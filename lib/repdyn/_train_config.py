@@ -60,7 +60,7 @@ class TrainConfig:
         if self.precision not in ("bf16", "no"):
             raise ValueError(f"precision must be 'bf16' or 'no', got {self.precision!r}")
         if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
+            raise ValueError(f"weight_decay must be finite and at least 0, got {self.weight_decay}")
         if self.preconditioning not in ("edm", "epsilon", "vp"):
             raise ValueError(f"preconditioning must be 'edm', 'epsilon' or 'vp', got {self.preconditioning!r}")
         if self.weighting not in _WEIGHTINGS:
