@@ -47,6 +47,7 @@ class SharingConfig:
 
 #: The rows of Table 3 and those that go beyond it: a name, and what of the base configuration changes.
 REPAIRS: tuple[tuple[str, Change], ...] = (
+    ("untrained", (("images", 0),)),
     ("as it is", ()),
     ("dropout 0.5", (("dropout", 0.5),)),
     ("dropout 0.9", (("dropout", 0.9),)),
