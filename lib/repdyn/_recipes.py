@@ -170,6 +170,13 @@ _ABLATIONS_SLICE = replace(
     repairs=tuple(row for row in _ABLATIONS.repairs if row[0] in ("dropout 0.5", "three levels, spread", "bottleneck")),
 )  # fmt: skip
 
+# A U-Net for a look, not a curve: four trainings, 3 CPU-minutes.
+_UNET = SharingConfig(
+    replace(_DAES, network="unet", widths=(8, 32), images=24_000, learning_rate=2e-3),
+    sigmas=(0.002, 0.14, 3.257), families=("vp",), seeds=(0,),
+)  # fmt: skip
+_UNET_SLICE = replace(_SHARING_SLICE, base=replace(_DAES_SLICE, network="unet", widths=(4, 8), images=1280), seeds=(0,))
+
 RECIPES: dict[str, Recipe] = {
     "ddpm-learning": Recipe(
         "ddpm-learning",
@@ -187,6 +194,7 @@ RECIPES: dict[str, Recipe] = {
     "fashion-csnr-noisy": _csnr("fashion-csnr-noisy", noisy_input=True),
     "fashion-generation": Recipe("fashion-generation", quality_curves.measure, _QUALITY, _QUALITY_SLICE),
     "weight-sharing": Recipe("weight-sharing", dae_curves.measure_sharing, _SHARING, _SHARING_SLICE),
+    "weight-sharing-unet": Recipe("weight-sharing-unet", dae_curves.measure_sharing, _UNET, _UNET_SLICE),
     "dae-ablations": Recipe("dae-ablations", dae_curves.measure_ablations, _ABLATIONS, _ABLATIONS_SLICE),
     "ccp59-segmentation-clean": _segmentation(
         "ccp59-segmentation-clean", full={"window": 7, "examples": 3, "example_sigmas": _ENDS_AND_MIDDLE}

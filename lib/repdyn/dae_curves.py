@@ -15,7 +15,15 @@ from repdyn.dae_runs import DAEConfig, measure, pixels
 from repdyn.metrics import linear_cka, sliced_wasserstein
 from repdyn.noise import PAPER_SIGMAS
 
-__all__ = ["REPAIRS", "AblationConfig", "SharingConfig", "measure_ablations", "measure_sharing", "standardised"]
+__all__ = [
+    "REPAIRS",
+    "AblationConfig",
+    "SharingConfig",
+    "at_own_layer",
+    "measure_ablations",
+    "measure_sharing",
+    "standardised",
+]
 
 Change = tuple[tuple[str, Any], ...]
 
@@ -133,6 +141,20 @@ def measure_ablations(
         columns = {key: [end[key] for end in ends] for key in ends[0] if key != "images"}
         rows.append({"name": name, "sigmas": runs[0]["sigmas"], "layers": runs[0]["layers"], **columns})
     return {"rows": rows, "pixels": pixels(config.base)}
+
+
+def at_own_layer(kind: dict[str, Any], *, one_model: bool) -> np.ndarray:
+    """Test accuracies (seed, level) of a kind of :func:`measure_sharing` in the layer that validation images choose.
+
+    A DAE is a model of its own at each level, with a layer of its own; ``one_model`` for all levels has one layer, the
+    one that is best at any of them.
+    """
+    validation, test = np.array(kind["validation"]), np.array(kind["test"])  # (seed, layer, level)
+    if one_model:
+        layers = np.repeat(validation.max(2).argmax(1)[:, None], validation.shape[2], axis=1)
+    else:
+        layers = validation.argmax(1)
+    return np.take_along_axis(test, layers[:, None], axis=1)[:, 0]
 
 
 def standardised(features: Tensor) -> Tensor:

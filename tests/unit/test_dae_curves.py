@@ -12,7 +12,14 @@ import torch
 from torch import nn
 
 from repdyn import dae_curves, training
-from repdyn.dae_curves import AblationConfig, SharingConfig, measure_ablations, measure_sharing, standardised
+from repdyn.dae_curves import (
+    AblationConfig,
+    SharingConfig,
+    at_own_layer,
+    measure_ablations,
+    measure_sharing,
+    standardised,
+)
 from repdyn.dae_runs import DAEConfig, learn, levels, make_denoiser, material, measure, pixels
 from repdyn.denoisers import EDMDenoiser, PlainDenoiser, VPDenoiser
 from repdyn.noise import PAPER_SIGMAS
@@ -185,6 +192,13 @@ def test_every_repair_is_a_configuration_whose_first_level_is_the_lowest() -> No
     assert len(set(names)) == len(names)
     for _, change in dae_curves.REPAIRS:
         assert levels(replace(DAEConfig(), **dict(change)))[0] == 0.002
+
+
+def test_the_layer_is_chosen_on_validation_images() -> None:
+    validation = [[[0.5, 0.9], [0.7, 0.8]]]  # one seed, two layers, two levels
+    kind = {"validation": validation, "test": [[[0.1, 0.2], [0.3, 0.4]]]}
+    assert at_own_layer(kind, one_model=False).tolist() == [[0.3, 0.2]]
+    assert at_own_layer(kind, one_model=True).tolist() == [[0.1, 0.2]]
 
 
 def test_standardised_channels() -> None:
