@@ -143,6 +143,20 @@ def measure_ablations(
     return {"rows": rows, "pixels": pixels(config.base)}
 
 
+def table(result: dict[str, Any], layer: int) -> list[dict[str, Any]]:
+    """Rows of :func:`measure_ablations` as ``name``, ``low`` and ``best``: test accuracies of one layer, by seed.
+
+    ``low`` is read at the row's first level, ``best`` at the one that validation images choose, None if there is one.
+    """
+    rows = []
+    for row in result["rows"]:
+        validation, test = (np.array(row[key])[:, layer] for key in ("validation", "test"))  # (seed, level)
+        best = np.take_along_axis(test, validation.argmax(1)[:, None], axis=1)[:, 0].tolist()
+        low = test[:, 0].tolist()
+        rows.append({"name": row["name"], "low": low, "best": best if len(row["sigmas"]) > 1 else None})
+    return rows
+
+
 def at_own_layer(kind: dict[str, Any], *, one_model: bool) -> np.ndarray:
     """Test accuracies (seed, level) of a kind of :func:`measure_sharing` in the layer that validation images choose.
 

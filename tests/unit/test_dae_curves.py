@@ -19,6 +19,7 @@ from repdyn.dae_curves import (
     measure_ablations,
     measure_sharing,
     standardised,
+    table,
 )
 from repdyn.dae_runs import DAEConfig, learn, levels, make_denoiser, material, measure, pixels
 from repdyn.denoisers import EDMDenoiser, PlainDenoiser, VPDenoiser
@@ -199,6 +200,20 @@ def test_the_layer_is_chosen_on_validation_images() -> None:
     kind = {"validation": validation, "test": [[[0.1, 0.2], [0.3, 0.4]]]}
     assert at_own_layer(kind, one_model=False).tolist() == [[0.3, 0.2]]
     assert at_own_layer(kind, one_model=True).tolist() == [[0.1, 0.2]]
+
+
+def test_a_table_reads_the_lowest_level_and_the_one_that_validation_chooses() -> None:
+    many = {
+        "name": "many",
+        "sigmas": [0.002, 3.0],
+        "validation": [[[0, 0], [0.7, 0.8]]],
+        "test": [[[0, 0], [0.5, 0.4]]],
+    }
+    one = {"name": "one", "sigmas": [0.002], "validation": [[[0], [0.7]]], "test": [[[0], [0.6]]]}
+    assert table({"rows": [many, one]}, layer=1) == [
+        {"name": "many", "low": [0.5], "best": [0.4]},
+        {"name": "one", "low": [0.6], "best": None},
+    ]
 
 
 def test_standardised_channels() -> None:
