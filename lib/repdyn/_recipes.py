@@ -8,6 +8,7 @@ from typing import Any
 from repdyn import (
     clusters,
     csnr_curves,
+    dae_curves,
     molrg_curves,
     noisy_digits,
     pixel_curves,
@@ -18,6 +19,8 @@ from repdyn import (
 from repdyn.clusters import ClusterConfig
 from repdyn.csnr_curves import CSNRConfig
 from repdyn.curves import CurveConfig, measure
+from repdyn.dae_curves import AblationConfig, SharingConfig
+from repdyn.dae_runs import DAEConfig
 from repdyn.molrg_curves import LearningConfig, SweepConfig
 from repdyn.noisy_digits import NoisyDigitsConfig
 from repdyn.pixel_curves import PixelCurveConfig
@@ -150,6 +153,30 @@ _TWO_PATCH_SLICE = replace(_TWO_PATCH, n_snr2=(0.1, 10.0), strengths=(0.1, 5.0),
 _NOISY_MNIST = NoisyDigitsConfig(dataset="mnist", pool=2, num_train=2000, num_test=2000, hidden=512)
 _NOISY_SLICE = NoisyDigitsConfig(num_train=200, num_test=200, snrs=(1.0,), hidden=64, images=12_800, seeds=1)
 
+# 67 short trainings of a perceptron and four long ones: 16 CPU-minutes. Of the repairs, 24 more trainings: 5.
+_DAES = DAEConfig()
+_SHARING = SharingConfig(_DAES, long=("vp", "edm"))
+_ABLATIONS = AblationConfig(_DAES)
+_DAES_SLICE = replace(
+    _DAES, dataset="fashion-mnist-mini", widths=(64, 64, 64), images=6400, num_train=900, num_test=600, num_noisy=20,
+    num_kept=100,
+)  # fmt: skip
+# Which level is best may turn on a single image: the slice is told from which one distances count.
+_SHARING_SLICE = replace(
+    _SHARING, base=_DAES_SLICE, sigmas=(0.002, 3.257), families=("vp",), long=(), reference=3.257
+)  # fmt: skip
+_ABLATIONS_SLICE = replace(
+    _ABLATIONS, base=_DAES_SLICE, seeds=(0,),
+    repairs=tuple(row for row in _ABLATIONS.repairs if row[0] in ("dropout 0.5", "three levels, spread", "bottleneck")),
+)  # fmt: skip
+
+# A U-Net for a look, not a curve: four trainings, 3 CPU-minutes.
+_UNET = SharingConfig(
+    replace(_DAES, network="unet", widths=(8, 32), images=24_000, learning_rate=2e-3),
+    sigmas=(0.002, 0.14, 3.257), families=("vp",), seeds=(0,),
+)  # fmt: skip
+_UNET_SLICE = replace(_SHARING_SLICE, base=replace(_DAES_SLICE, network="unet", widths=(4, 8), images=1280), seeds=(0,))
+
 RECIPES: dict[str, Recipe] = {
     "ddpm-learning": Recipe(
         "ddpm-learning",
@@ -166,6 +193,9 @@ RECIPES: dict[str, Recipe] = {
     "fashion-csnr-clean": _csnr("fashion-csnr-clean"),
     "fashion-csnr-noisy": _csnr("fashion-csnr-noisy", noisy_input=True),
     "fashion-generation": Recipe("fashion-generation", quality_curves.measure, _QUALITY, _QUALITY_SLICE),
+    "weight-sharing": Recipe("weight-sharing", dae_curves.measure_sharing, _SHARING, _SHARING_SLICE),
+    "weight-sharing-unet": Recipe("weight-sharing-unet", dae_curves.measure_sharing, _UNET, _UNET_SLICE),
+    "dae-ablations": Recipe("dae-ablations", dae_curves.measure_ablations, _ABLATIONS, _ABLATIONS_SLICE),
     "ccp59-segmentation-clean": _segmentation(
         "ccp59-segmentation-clean", full={"window": 7, "examples": 3, "example_sigmas": _ENDS_AND_MIDDLE}
     ),

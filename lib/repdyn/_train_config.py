@@ -25,6 +25,7 @@ class TrainConfig:
     ``network`` is None for a denoiser that is passed to :func:`train`. ``flip`` mirrors every other image. ``augment``
     is the probability of each transform of a non-leaking augmentation: mirroring, quarter turns, translation, of which
     the network is told (``network.augment_dim`` must be 6). A network with ``num_classes`` is told each image's class.
+    ``weight_decay``, if positive, is AdamW's, per step and unit of learning rate.
     The learning rate rises linearly over ``warmup_images``; the exponential moving average of the weights has a
     half-life of ``ema_halflife_images``, or of ``ema_rampup`` times the images seen, whichever is shorter. Defaults
     follow Karras et al. (2022) where the scale allows.
@@ -47,6 +48,7 @@ class TrainConfig:
     p_std: float = 1.2
     sigma_data: float = 0.5
     grad_clip: float = 1.0
+    weight_decay: float = 0.0
     precision: str = "bf16"
     seed: int = 0
 
@@ -57,6 +59,8 @@ class TrainConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.precision not in ("bf16", "no"):
             raise ValueError(f"precision must be 'bf16' or 'no', got {self.precision!r}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be finite and at least 0, got {self.weight_decay}")
         if self.preconditioning not in ("edm", "epsilon", "vp"):
             raise ValueError(f"preconditioning must be 'edm', 'epsilon' or 'vp', got {self.preconditioning!r}")
         if self.weighting not in _WEIGHTINGS:

@@ -13,6 +13,7 @@ from repdyn.noise import ddpm_alpha_bar, ddpm_sigma
 __all__ = [
     "Denoiser",
     "EDMDenoiser",
+    "PlainDenoiser",
     "VPDenoiser",
     "dae_loss",
     "denoiser_from_score",
@@ -120,6 +121,33 @@ class EDMDenoiser(nn.Module):
     def loss_weight(self, sigma: Tensor) -> Tensor:
         """Weight of the squared error at ``sigma``: :func:`edm_loss_weight`."""
         return edm_loss_weight(sigma, self.sigma_data)
+
+    def feature_layers(self) -> dict[str, nn.Module]:
+        """Layers whose activations can be read, in the order of the forward pass: name -> module."""
+        return self.model.feature_layers()
+
+
+class PlainDenoiser(nn.Module):
+    """A network that is the denoiser itself, with nothing around it: D(x, sigma) = F(x, ln(sigma) / 4).
+
+    ``model`` is called as ``model(x, noise_label)`` with ``noise_label`` (batch,). It is told the noise level, as
+    :class:`EDMDenoiser` tells it, so that one network can serve one level or many; to a model of a single level the
+    label is a constant, and so no more than a bias.
+
+    Source: the denoising auto-encoder of Vincent et al. (2008).
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, sigma: float | Tensor, **conditions: Tensor) -> Tensor:
+        """Estimate E[x_0 | x_0 + sigma eps = x] for ``x`` (batch, C, H, W) and ``sigma`` a float or (batch,)."""
+        return self.model(x, expand_sigma(sigma, x).flatten().log() / 4, **conditions).to(x.dtype)
+
+    def loss_weight(self, sigma: Tensor) -> Tensor:
+        """Weight of the squared error at ``sigma``: one."""
+        return torch.ones_like(sigma)
 
     def feature_layers(self) -> dict[str, nn.Module]:
         """Layers whose activations can be read, in the order of the forward pass: name -> module."""

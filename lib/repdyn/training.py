@@ -95,7 +95,8 @@ def train(
     if config.weighting == "denoiser" and not hasattr(denoiser, "loss_weight"):
         raise ValueError(f"{type(denoiser).__name__} has no loss_weight(sigma): give it one, or choose a weighting")
     ema = copy.deepcopy(denoiser).requires_grad_(False).eval()
-    optimizer = torch.optim.Adam(denoiser.parameters(), lr=config.learning_rate)
+    # Without decay AdamW is Adam, to the last bit and in the names of its state.
+    optimizer = torch.optim.AdamW(denoiser.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     step = 0
     if state_file is not None and Path(state_file).exists():
         step = _restore(state_file, config, denoiser, ema, optimizer)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from repdyn.denoisers import (
     EDMDenoiser,
+    PlainDenoiser,
     VPDenoiser,
     dae_loss,
     denoiser_from_score,
@@ -233,3 +234,16 @@ def test_schedules_that_are_none_are_refused(alpha_bar: list) -> None:
 
 def test_a_vp_denoiser_keeps_its_schedule_out_of_the_weights() -> None:
     assert list(VPDenoiser(nn.Linear(1, 1)).state_dict()) == ["model.weight", "model.bias"]
+
+
+def test_a_plain_denoiser_is_its_network_and_tells_it_the_level() -> None:
+    def network(x: Tensor, label: Tensor) -> Tensor:
+        return x * label[:, None].exp()
+
+    denoiser, x = PlainDenoiser(network), torch.ones(2, 3)
+    sigma = torch.tensor([0.0016, 16.0])
+    torch.testing.assert_close(denoiser(x, sigma), torch.tensor([[0.2], [2.0]]).expand(2, 3))
+    torch.testing.assert_close(denoiser(x, 16.0), torch.full((2, 3), 2.0))
+    assert torch.equal(denoiser.loss_weight(sigma), torch.ones(2))
+    with pytest.raises(ValueError, match="sigma must be positive"):
+        denoiser(x, 0.0)

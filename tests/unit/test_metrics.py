@@ -23,6 +23,7 @@ from repdyn.metrics import (
     frechet_distance,
     frechet_from_moments,
     iou_of_confusion,
+    linear_cka,
     mean_iou,
     memorised,
     projected_csnr,
@@ -439,3 +440,33 @@ def test_copies_that_cannot_be_looked_for(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         memorised(samples, training, **options)
+
+
+# ------------------------------------------------------------------------------------------------------- alignment
+
+
+def test_alignment_is_that_of_the_kernels_and_knows_no_axes() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((30, 4)), rng.standard_normal((30, 6))
+    centring = np.eye(30) - 1 / 30
+    one, two = (centring @ z @ z.T @ centring for z in (x, y))
+    expected = (one * two).sum() / np.sqrt((one * one).sum() * (two * two).sum())
+    assert linear_cka(x, y) == pytest.approx(expected, rel=1e-12)
+    turn = np.linalg.qr(rng.standard_normal((4, 4)))[0]
+    assert linear_cka(x, 3 * x @ turn - 7) == pytest.approx(1, rel=1e-12)
+    assert linear_cka(x, y) == pytest.approx(linear_cka(y, 0.1 * x @ turn), rel=1e-12)
+    assert linear_cka(x, x * [1, 5, 1, 1]) < 0.95  # not blind to the scale of one axis
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (np.zeros((3, 2)), np.ones((4, 2)), "one N"),
+        (np.zeros(3), np.ones((3, 2)), "one N"),
+        (np.ones((3, 2)), np.eye(3), "constant"),
+        (np.full((3, 2), np.nan), np.eye(3), "finite"),
+    ],
+)
+def test_alignment_of_what_has_none_is_refused(x: np.ndarray, y: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        linear_cka(x, y)

@@ -159,7 +159,7 @@ def test_a_state_from_before_a_field_existed_resumes(tiny: TrainConfig, tmp_path
     next(train(tiny, state_file, cpu=True, save_every_s=-1))
     tensors, metadata = read_state(state_file)
     older = json.loads(metadata["config"])
-    for name in ("flip", "preconditioning", "augment"):
+    for name in ("flip", "preconditioning", "augment", "weight_decay"):
         del older[name]
     write_tensors(state_file, tensors, {**metadata, "config": json.dumps(older)})
     with pytest.raises(ValueError, match="belongs to another training configuration"):
@@ -223,6 +223,27 @@ def test_learning_rate_rises_over_the_warm_up(tiny: TrainConfig) -> None:
     after = next(train(config, cpu=True)).denoiser.parameters()
     largest = max((a - b).abs().max().item() for a, b in zip(after, before))
     assert largest == pytest.approx(1e-3 * 16 / 64, rel=1e-2)
+
+
+def test_decay_shrinks_the_weights_beside_adams_step(tiny: TrainConfig) -> None:
+    start, none, some = (
+        [parameter.detach().clone() for parameter in denoiser.parameters()]
+        for denoiser in (
+            make_denoiser(tiny),
+            next(train(tiny, cpu=True)).denoiser,
+            next(train(replace(tiny, weight_decay=2.0), cpu=True)).denoiser,
+        )
+    )
+    rate = tiny.learning_rate * tiny.batch_size / tiny.warmup_images
+    for before, plain, decayed in zip(start, none, some, strict=True):
+        torch.testing.assert_close(decayed, plain - 2 * rate * before, rtol=0, atol=1e-6)
+    assert max((a - b).abs().max() for a, b in zip(none, some, strict=True)) > 1e-4
+
+
+def test_without_decay_the_optimiser_is_adam(tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = run(tiny)
+    monkeypatch.setattr(torch.optim, "AdamW", lambda weights, lr, weight_decay: torch.optim.Adam(weights, lr=lr))
+    assert same(now, run(tiny))
 
 
 def test_loss_of_the_first_step_by_hand(tiny: TrainConfig) -> None:
@@ -293,6 +314,7 @@ def test_unknown_fields_are_refused(tiny: TrainConfig) -> None:
         ("learning_rate", 0.0),
         ("ema_halflife_images", 0),
         ("ema_rampup", 0.0),
+        ("weight_decay", -0.1),
         ("sigma_data", float("nan")),
         ("precision", "fp16"),
         ("preconditioning", "ve"),

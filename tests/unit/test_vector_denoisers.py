@@ -13,7 +13,7 @@ from torch import Tensor
 from repdyn.denoisers import dae_loss
 from repdyn.features import POSTERIOR, extract, layers
 from repdyn.molrg import NoisyMoLRG
-from repdyn.networks import MLPDenoiser, MoLRGDenoiser
+from repdyn.networks import MLP, MLPDenoiser, MoLRGDenoiser
 from repdyn.noise import ddpm_alpha_bar, ddpm_sigma
 from repdyn.sampling import sample
 
@@ -60,6 +60,32 @@ def test_the_network_is_asked_as_a_ddpm_is() -> None:
         h = torch.relu(h @ layer[0].weight.T + layer[0].bias)
     eps = h @ network.output.weight.T + network.output.bias
     torch.testing.assert_close(denoiser(x, sigma[:, 0]), x - sigma * eps, rtol=1e-3, atol=1e-3)
+
+
+def test_hidden_layers_of_any_width_and_dropout_in_training_only() -> None:
+    torch.manual_seed(0)
+    network, x, label = MLP(4, (32, 3), dropout=0.5), torch.randn(6, 1, 2, 2), torch.linspace(-1.5, 0.3, 6)
+    assert [layer[0].out_features for layer in network.hidden] == [32, 3]
+    assert list(network.feature_layers()) == ["hidden1", "hidden2"]
+    assert not torch.equal(network(x, label), network(x, label))
+    network.eval()
+    output = network(x, label)
+    assert output.shape == x.shape and torch.equal(output, network(x, label))
+    assert not torch.allclose(output, network(x, label + 0.1))  # it is told the noise level
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, (4,)), "n must be"),
+        ((4, ()), "widths is empty"),
+        ((4, (0,)), "widths must be"),
+        ((4, (4,), 1.0), "dropout"),
+    ],
+)
+def test_sizes_that_make_no_network_are_refused(arguments: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MLP(*arguments)
 
 
 def test_time_is_continuous_in_sigma() -> None:

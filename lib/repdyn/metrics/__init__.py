@@ -1,5 +1,6 @@
-"""Distances between sets of samples or features, retained detail, segmentation scores, copies, class subspaces."""
+"""Distances and likeness of samples or features, retained detail, segmentation scores, copies, class subspaces."""
 
+from repdyn.metrics.alignment import linear_cka
 from repdyn.metrics.detail import retained_power, scatter_shares
 from repdyn.metrics.frechet import (
     FrechetDistance,
@@ -29,6 +30,7 @@ __all__ = [
     "frechet_from_moments",
     "frechet_of_posterior",
     "iou_of_confusion",
+    "linear_cka",
     "match_subspaces",
     "mean_iou",
     "memorised",

@@ -1,8 +1,9 @@
-"""A multilayer perceptron as a denoiser: DDPM's noise prediction with a time input, read on the sigma axis."""
+"""A multilayer perceptron that is told the noise level, and such a one as a denoiser that predicts the noise."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from repdyn.denoisers import VPDenoiser
 from repdyn.networks.unet import PositionalEmbedding
 from repdyn.noise import ddpm_alpha_bar
 
-__all__ = ["MLPDenoiser"]
+__all__ = ["MLP", "MLPDenoiser"]
 
 _TIME_CHANNELS = 128
 
@@ -33,27 +34,36 @@ class MLPDenoiser(VPDenoiser):
         alpha_bar = ddpm_alpha_bar(_checks.integer("num_steps", num_steps, 2))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_checks.integer("seed", seed, 0))
-            network = _MLP(_checks.integer("n", n, 1), hidden, layers)
+            widths = [_checks.integer("hidden", hidden, 1)] * (_checks.integer("layers", layers, 2) - 1)
+            network = MLP(n, widths)
         super().__init__(network, alpha_bar)
 
 
-class _MLP(nn.Module):
-    """The noise in ``x`` (batch, *shape), n numbers a sample, at time steps (batch,)."""
+class MLP(nn.Module):
+    """F(x, label) for samples of ``n`` numbers and any shape, with hidden layers of ``widths`` units, ReLU after each.
 
-    def __init__(self, n: int, hidden: int, layers: int) -> None:
+    The label (batch,), a time step or a noise label, joins the input as sines and cosines. ``dropout`` acts on every
+    hidden layer. Raises ``ValueError`` for sizes that are not positive, no hidden layer, or a dropout outside [0, 1).
+    """
+
+    def __init__(self, n: int, widths: Sequence[int], dropout: float = 0.0) -> None:
         super().__init__()
-        self.n = n
-        hidden, layers = _checks.integer("hidden", hidden, 1), _checks.integer("layers", layers, 2)
-        widths = [n + _TIME_CHANNELS] + [hidden] * (layers - 1)
+        self.n = _checks.integer("n", n, 1)
+        if not widths:
+            raise ValueError("widths is empty: give at least one hidden layer")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
+        sizes = [n + _TIME_CHANNELS, *(_checks.integer("widths", width, 1) for width in widths)]
         self.embedding = PositionalEmbedding(_TIME_CHANNELS)
-        self.hidden = nn.ModuleList(nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in zip(widths, widths[1:]))
-        self.output = nn.Linear(widths[-1], n)
+        last = [nn.Dropout(dropout)] if dropout else []
+        self.hidden = nn.ModuleList(nn.Sequential(nn.Linear(a, b), nn.ReLU(), *last) for a, b in zip(sizes, sizes[1:]))
+        self.output = nn.Linear(sizes[-1], n)
 
-    def forward(self, x: Tensor, timestep: Tensor) -> Tensor:
-        """Noise of the shape of ``x``."""
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        """The output, of the shape of ``x`` (batch, *shape), for labels (batch,)."""
         if math.prod(x.shape[1:]) != self.n:
             raise ValueError(f"x must hold {self.n} numbers a sample, got shape {tuple(x.shape)}")
-        h = torch.cat([x.flatten(1), self.embedding(timestep).to(x.dtype)], dim=1)
+        h = torch.cat([x.flatten(1), self.embedding(label).to(x.dtype)], dim=1)
         for layer in self.hidden:
             h = layer(h)
         return self.output(h).view_as(x)

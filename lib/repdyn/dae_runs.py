@@ -1,0 +1,200 @@
+"""One denoising auto-encoder, of one noise level or many: its training, and what is read from it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from repdyn import datasets, features, training
+from repdyn._probing import probe_curves
+from repdyn.curves import image_subset
+from repdyn.denoisers import EDMDenoiser, PlainDenoiser, VPDenoiser
+from repdyn.identity import closeness
+from repdyn.networks import MLP, UNet, UNetConfig
+from repdyn.noise import PAPER_SIGMAS, VP_TIMES, vp_sigma
+from repdyn.training import TrainConfig
+
+__all__ = ["DAEConfig", "Material", "learn", "levels", "make_denoiser", "material", "measure", "pixels"]
+
+
+@dataclass(frozen=True)
+class DAEConfig:
+    """What is learned, by what, for how long, and what is read from it.
+
+    ``sigmas`` are the noise levels of the training, drawn evenly: one makes a single-level DAE, None a diffusion model,
+    at the continuous levels of its ``preconditioning``. That is 'vp', 'edm', or 'none': the network alone, with the
+    levels of 'edm' and the plain squared error. ``weighting`` may be another one of
+    :class:`repdyn.training.TrainConfig`. The ``network`` is an 'mlp' with
+    hidden layers of ``widths`` units, or a 'unet' whose ``widths`` are the channels at each resolution, from the
+    highest, multiples of the first. Images of ``dataset`` are averaged over blocks of ``pool`` pixels a side.
+    ``images`` counts those of the training, 0 leaves the network untrained; it is read at the end and after each of the
+    shares ``early``.
+
+    Read are the levels ``read`` (default: those of the training, of a diffusion model the paper's ten), of clean
+    images: ``num_train`` for the probes, a share ``validation`` of them set aside, and ``num_test``, the same for all
+    seeds. ``num_noisy`` test images show how close the denoiser is to the identity; of ``num_kept`` the features are
+    returned. ``seed`` draws weights, order, noise and dropout.
+    """
+
+    dataset: str = "fashion-mnist"
+    pool: int = 2
+    sigmas: tuple[float, ...] | None = (0.002,)
+    preconditioning: str = "vp"
+    weighting: str = "denoiser"
+    dropout: float = 0.0
+    weight_decay: float = 0.0
+    network: str = "mlp"
+    widths: tuple[int, ...] = (256, 256, 256)
+    images: int = 64_000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    early: tuple[float, ...] = (0.1,)
+    read: tuple[float, ...] = ()
+    num_train: int = 3000
+    num_test: int = 2000
+    validation: float = 1 / 3
+    num_noisy: int = 100
+    num_kept: int = 500
+    l2: float = 1e-2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in (("preconditioning", ("vp", "edm", "none")), ("network", ("mlp", "unet"))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if self.network == "unet" and (not self.widths or any(width % self.widths[0] for width in self.widths)):
+            raise ValueError(f"widths of a 'unet' must be multiples of the first, got {self.widths}")
+        if self.images < 0 or not all(0 < share < 1 for share in self.early):
+            raise ValueError(f"images must not be negative, early between 0 and 1, got {self.images}, {self.early}")
+
+
+class Material(NamedTuple):
+    """Images in [-1, 1], averaged over blocks, and labels: for the training, the probes, and the test."""
+
+    images: Tensor
+    probed: tuple[Tensor, Tensor]
+    tested: tuple[Tensor, Tensor]
+
+
+def levels(config: DAEConfig) -> tuple[float, ...]:
+    """The noise levels at which a configuration is read."""
+    return config.read or config.sigmas or PAPER_SIGMAS
+
+
+def material(config: DAEConfig) -> Material:
+    """The images of a configuration; those of probes and test do not depend on its seed."""
+    default = DAEConfig(dataset=config.dataset, pool=config.pool, num_train=config.num_train, num_test=config.num_test)
+    return _material(default)
+
+
+@functools.lru_cache(maxsize=1)  # the runs of a sweep have the same
+def _material(config: DAEConfig) -> Material:
+    read = [image_subset(config, split) for split in ("train", "test")]
+    probed, tested = ((_pooled(part.images, config.pool), part.labels) for part in read)
+    return Material(_pooled(datasets.load(config.dataset, "train").images, config.pool), probed, tested)
+
+
+def make_denoiser(config: DAEConfig, shape: tuple[int, int, int]) -> EDMDenoiser | VPDenoiser | PlainDenoiser:
+    """The untrained denoiser of a configuration for images of ``shape`` (C, H, W), its weights from its seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        if config.network == "mlp":
+            network = MLP(shape[0] * shape[1] * shape[2], config.widths, config.dropout)
+        else:
+            channels = config.widths[0]
+            network = UNet(
+                UNetConfig(
+                    resolution=shape[1], channels=shape[0], model_channels=channels, num_blocks=1, attn_resolutions=(),
+                    channel_mult=tuple(width // channels for width in config.widths), dropout=config.dropout,
+                )
+            )  # fmt: skip
+    if config.preconditioning == "vp":
+        return VPDenoiser(network, 1 / (1 + vp_sigma(VP_TIMES) ** 2))
+    return EDMDenoiser(network) if config.preconditioning == "edm" else PlainDenoiser(network)
+
+
+def learn(config: DAEConfig, images: Tensor) -> Iterator[tuple[int, nn.Module]]:
+    """Train on ``images`` (N, C, H, W), yielding (images seen, averaged denoiser) at each stop.
+
+    The denoiser is the live one: measure it before going on.
+    """
+    denoiser = make_denoiser(config, tuple(images.shape[1:]))
+    if not config.images:
+        yield 0, denoiser.eval()
+        return
+    plan = TrainConfig(
+        dataset=config.dataset, network=None, images=config.images, batch_size=config.batch_size,
+        learning_rate=config.learning_rate, warmup_images=config.images // 20, sigmas=config.sigmas,
+        preconditioning="vp" if config.preconditioning == "vp" else "edm",  # whose levels; the denoiser is passed
+        weighting=config.weighting, weight_decay=config.weight_decay, seed=config.seed,
+        precision="no",  # bfloat16 rounds a pixel by more than the lowest noise levels
+    )  # fmt: skip
+    stops = {plan.steps, *(max(1, round(share * plan.steps)) for share in config.early)}
+    for step in training.train(plan, denoiser=denoiser, data=images):
+        if step.step in stops:
+            yield step.images, step.ema
+
+
+def measure(config: DAEConfig, _folder: Path | None = None) -> dict[str, Any]:
+    """Train and read one configuration: ``sigmas``, ``layers``, ``kept``, one entry of ``checkpoints`` for each stop.
+
+    A checkpoint has ``images``, the ``validation`` and ``test`` accuracy of linear probes (layer, level) and
+    :func:`repdyn.identity.closeness` at each level: ``error``, ``change``, ``jacobian``. Layers are all hidden ones of
+    an MLP, and those of lowest resolution of a U-Net, averaged over positions. ``kept`` are features of test images at
+    the middle one of these, at the end of the training, (level, image, channel). Plain lists.
+    """
+    own, checkpoints, found = material(config), [], {}
+    for seen, denoiser in learn(config, own.images):
+        found = _features(config, denoiser, own)
+        checkpoints.append({"images": seen, **_accuracies(config, found, own), **_closeness(config, denoiser, own)})
+    names = list(found)
+    every = max(1, config.num_test // config.num_kept)
+    kept = [level[config.num_train :: every][: config.num_kept] for level in found[names[len(names) // 2]]]
+    kept = torch.stack(kept).double().tolist()
+    return {"sigmas": list(levels(config)), "layers": names, "checkpoints": checkpoints, "kept": kept}
+
+
+def pixels(config: DAEConfig) -> float:
+    """Test accuracy of the same probe on the averaged images themselves."""
+    own = material(config)
+    images = torch.cat([own.probed[0], own.tested[0]]).flatten(1)
+    return _accuracies(config, {"pixels": [images]}, own)["test"][0][0]
+
+
+def _features(config: DAEConfig, denoiser: nn.Module, own: Material) -> dict[str, list[Tensor]]:
+    """Layer -> features (N, D) at each level, of the images of the probes, then those of the test."""
+    *names, _ = features.layers(denoiser)
+    if config.network == "unet":
+        lowest = own.images.shape[2] >> (len(config.widths) - 1)
+        names = [name for name in names if f"/{lowest}x{lowest}_" in name and "down" not in name]
+    images = torch.cat([own.probed[0], own.tested[0]])
+    read = [features.extract(denoiser, images, sigma, names, bf16=False) for sigma in levels(config)]
+    return {name: [level[name] for level in read] for name in names}
+
+
+def _accuracies(config: DAEConfig, found: dict[str, list[Tensor]], own: Material) -> dict[str, list[list[float]]]:
+    labels, tested = own.probed[1], own.tested[1]
+    splits = [datasets.stratified_split(labels, round(config.validation * len(labels)), seed=0)]
+    curves = [probe_curves(activations, labels, tested, splits, config.l2) for activations in found.values()]
+    return {
+        "validation": [curve.validation[0].tolist() for curve in curves],
+        "test": [curve.correct[0].mean(1).tolist() for curve in curves],
+    }
+
+
+def _closeness(config: DAEConfig, denoiser: nn.Module, own: Material) -> dict[str, list[float]]:
+    images = own.tested[0][:: max(1, config.num_test // config.num_noisy)][: config.num_noisy]
+    images = images.to(next(denoiser.parameters()).device)
+    found = [closeness(denoiser, images, sigma, seed=0) for sigma in levels(config)]
+    return {key: [getattr(level, key) for level in found] for key in ("error", "change", "jacobian")}
+
+
+def _pooled(images: Tensor, pool: int) -> Tensor:
+    return F.avg_pool2d(datasets.to_unit_range(images), pool)
