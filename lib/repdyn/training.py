@@ -29,7 +29,16 @@ from repdyn.denoisers import EDMDenoiser, VPDenoiser, dae_loss, edm_loss_weight
 from repdyn.networks.unet import UNet
 from repdyn.noise import VP_TIMES, vp_sigma
 
-__all__ = ["Objective", "Step", "TrainConfig", "config_from_dict", "make_denoiser", "read_state", "train", "write_tensors"]
+__all__ = [
+    "Objective",
+    "Step",
+    "TrainConfig",
+    "config_from_dict",
+    "make_denoiser",
+    "read_state",
+    "train",
+    "write_tensors",
+]
 
 #: Losses (B,) of a model on what a step sees.
 Objective = Callable[[nn.Module, _batches.Batch], Tensor]
@@ -89,8 +98,9 @@ def train(
     without dropout they get the weights of one process, to rounding.
 
     Raises ``ValueError`` when ``state_file`` belongs to another configuration or is damaged, when the data does not fit
-    the network, when the denoiser has no ``loss_weight`` and the configuration none instead, when an ``objective`` comes
-    with a weighting, and when there are more processes than images in a batch; ``FloatingPointError`` when the loss is not finite.
+    the network, when the denoiser has no ``loss_weight`` and the configuration none instead, when an ``objective``
+    comes with a weighting, and when there are more processes than images in a batch; ``FloatingPointError`` when the
+    loss is not finite.
     """
     accelerator = Accelerator(cpu=cpu, mixed_precision="no")  # accelerate knows one precision a process, we do not
     if config.batch_size < accelerator.num_processes:
@@ -176,9 +186,7 @@ def _fastest_format(
     batch = _batches.draw(0, config, data)
     batch = _batches.share(batch, 0, 1, next(denoiser.parameters()).device)
     weight = _loss_weight(config, denoiser, batch.sigma)
-    return _memory_format.fastest(
-        denoiser, batch.x0, lambda trial, x0: loss_of(trial, weight, batch._replace(x0=x0))
-    )
+    return _memory_format.fastest(denoiser, batch.x0, lambda trial, x0: loss_of(trial, weight, batch._replace(x0=x0)))
 
 
 def _loss_weight(config: TrainConfig, denoiser: nn.Module, sigma: Tensor) -> Tensor | float:
