@@ -18,7 +18,7 @@ __all__ = ["SoftVoting", "vote"]
 def vote(logits: Sequence[np.ndarray]) -> np.ndarray:
     """Mean of the logits (N, classes) of P members, centred over the classes: a constant that they share means nothing.
 
-    Source: the soft voting of Li et al., arXiv 2502.05743.
+    Equation: ``eq-soft-vote``. Source: the soft voting of Li et al., arXiv 2502.05743.
     """
     mean = np.mean(logits, axis=0)  # (N, classes)
     return mean - mean.mean(1, keepdims=True)

@@ -23,7 +23,7 @@ from repdyn.noise import PAPER_SIGMAS
 from repdyn.objectives import ClassifyingEncoder
 from repdyn.training import TrainConfig
 
-__all__ = ["SOURCES", "EnsembleConfig", "Task", "labelled", "measure", "measure_network", "task"]
+__all__ = ["SOURCES", "EnsembleConfig", "Task", "entry", "labelled", "measure", "measure_network", "table", "task"]
 
 #: What features come from: ``weights`` by name; one network trained here as a diffusion model, as a masked auto-encoder
 #: or as a classifier; the same network untrained; the pixels' principal components. ``end to end``: no features, but a
@@ -244,3 +244,19 @@ def _end_to_end(config: EnsembleConfig, one: Task) -> list[dict[str, Any]]:
             }
         )
     return runs
+
+
+def entry(metrics: dict[str, Any], source: str, target: str) -> dict[str, Any]:
+    """The entry of ``source`` on ``target`` in what :func:`measure` returned; ``ValueError`` if there is none."""
+    for found in metrics["results"]:
+        if (found["source"], found["target"]) == (source, target):
+            return found
+    there = ", ".join(f"{found['source']} on {found['target']}" for found in metrics["results"])
+    raise ValueError(f"there is no {source} on {target}: choose from {there}")
+
+
+def table(found: dict[str, Any], row: str = "best", score: str = "accuracy") -> np.ndarray:
+    """One score of one row of an entry, (shares, label seeds), shares in rising order."""
+    runs = sorted(found["runs"], key=lambda run: (run["share"], run["seed"]))
+    values = np.array([run[row][score] for run in runs])
+    return values.reshape(len({run["share"] for run in runs}), -1)

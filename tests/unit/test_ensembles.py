@@ -309,3 +309,12 @@ def test_what_cannot_be_probed(denoiser: EDMDenoiser, shared_data: object) -> No
             task(CONFIG, "ccp4")
         except ConnectionError:
             pytest.skip("NOT TESTED: ccp4 is not here")
+
+
+def test_entries_and_tables_of_a_result() -> None:
+    runs = [{"share": s, "seed": k, "best": {"accuracy": s + k}} for k in (1, 0) for s in (0.4, 0.2, 0.0)]
+    metrics = {"results": [{"source": "weights", "target": "digits", "runs": runs}]}
+    found = ensembles.entry(metrics, "weights", "digits")
+    np.testing.assert_allclose(ensembles.table(found), [[0.0, 1.0], [0.2, 1.2], [0.4, 1.4]])
+    with pytest.raises(ValueError, match="no masked on digits: choose from weights on digits"):
+        ensembles.entry(metrics, "masked", "digits")
