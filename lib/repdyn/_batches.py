@@ -26,17 +26,24 @@ class Batch(NamedTuple):
     """Clean images (B, C, H, W) in [-1, 1], noise levels (B,), standard normal noise, and what the network is told.
 
     ``conditions`` holds ``class_labels``, one-hot (B, classes), for a network with classes, and ``augment_labels``
-    for one with ``augment_dim``.
+    for one with ``augment_dim``. ``labels`` (B, ...) are those of the images, for an objective that needs them; (0,) if
+    the data has none.
     """
 
     x0: Tensor
     sigma: Tensor
     noise: Tensor
     conditions: dict[str, Tensor]
+    labels: Tensor
 
 
-def unlabelled(data: Tensor) -> ImageSet:
-    """A data set of (N, *shape) floating-point samples without labels; ``ValueError`` for anything else."""
+def unlabelled(data: Tensor | ImageSet) -> ImageSet:
+    """A data set of (N, *shape) floating-point samples without labels; ``ValueError`` for anything else.
+
+    An image set is returned as it is.
+    """
+    if isinstance(data, ImageSet):
+        return data
     if not data.is_floating_point() or data.ndim < 2 or not len(data) or not torch.isfinite(data).all():
         raise ValueError(
             f"data must be finite floating-point samples (N, *shape), got {data.dtype} {tuple(data.shape)}"
@@ -76,13 +83,15 @@ def draw(step: int, config: TrainConfig, data: ImageSet) -> Batch:
     elif config.network is not None and config.network.augment_dim:
         # Told "nothing was done": several processes need a gradient for every parameter.
         conditions["augment_labels"] = x0.new_zeros(len(x0), config.network.augment_dim)
-    return Batch(x0, sigma, noise, conditions)
+    labels = data.labels[indices] if len(data.labels) else data.labels
+    return Batch(x0, sigma, noise, conditions, labels)
 
 
 def share(batch: Batch, index: int, of: int, device: torch.device) -> Batch:
     """Every ``of``-th image of a batch, from ``index`` on, moved to ``device``: what one process among ``of`` sees."""
-    x0, sigma, noise = (value[index::of].to(device) for value in batch[:3])
-    return Batch(x0, sigma, noise, {name: value[index::of].to(device) for name, value in batch.conditions.items()})
+    x0, sigma, noise, labels = (value[index::of].to(device) for value in (*batch[:3], batch.labels))
+    conditions = {name: value[index::of].to(device) for name, value in batch.conditions.items()}
+    return Batch(x0, sigma, noise, conditions, labels)
 
 
 def _told_classes(config: TrainConfig) -> int:

@@ -12,15 +12,23 @@ from torch import Tensor
 
 from repdyn.probes import fit_many
 
-__all__ = ["SoftVoting"]
+__all__ = ["SoftVoting", "vote"]
+
+
+def vote(logits: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean of the logits (N, classes) of P members, centred over the classes: a constant that they share means nothing.
+
+    Equation: ``eq-soft-vote``. Source: the soft voting of Li et al., arXiv 2502.05743.
+    """
+    mean = np.mean(logits, axis=0)  # (N, classes)
+    return mean - mean.mean(1, keepdims=True)
 
 
 class SoftVoting(ClassifierMixin, BaseEstimator):
     """Linear probes of P descriptions of the same items; the class with the highest mean logit wins.
 
-    ``l2`` and ``max_iter`` are those of :class:`repdyn.probes.LinearProbe`. The logits of each item are centred over
-    the classes before they are averaged: a constant that all classes share means nothing. After ``fit``, ``probes_``
-    has the P probes.
+    ``l2`` and ``max_iter`` are those of :class:`repdyn.probes.LinearProbe`. :func:`vote` averages them. After ``fit``,
+    ``probes_`` has the P probes.
 
     Source: the ensembles over noise levels of Li et al., arXiv 2502.05743.
     """
@@ -45,11 +53,8 @@ class SoftVoting(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: Tensor | np.ndarray | Sequence) -> np.ndarray:
         """Mean of the probes' logits, (N, classes), centred over classes."""
         check_is_fitted(self)
-        total = 0.0
-        for probe, part in zip(self.probes_, self._parts(X, self.n_features_in_), strict=True):
-            logits = probe.decision_function(part)
-            total = total + (logits - logits.mean(1, keepdims=True)) / len(self.probes_)
-        return total
+        parts = zip(self.probes_, self._parts(X, self.n_features_in_), strict=True)
+        return vote([probe.decision_function(part) for probe, part in parts])
 
     def predict_proba(self, X: Tensor | np.ndarray | Sequence) -> np.ndarray:
         """Class probabilities (N, classes), of the mean logits."""

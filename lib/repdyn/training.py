@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,7 +29,19 @@ from repdyn.denoisers import EDMDenoiser, VPDenoiser, dae_loss, edm_loss_weight
 from repdyn.networks.unet import UNet
 from repdyn.noise import VP_TIMES, vp_sigma
 
-__all__ = ["Step", "TrainConfig", "config_from_dict", "make_denoiser", "read_state", "train", "write_tensors"]
+__all__ = [
+    "Objective",
+    "Step",
+    "TrainConfig",
+    "config_from_dict",
+    "make_denoiser",
+    "read_state",
+    "train",
+    "write_tensors",
+]
+
+#: Losses (B,) of a model on what a step sees.
+Objective = Callable[[nn.Module, _batches.Batch], Tensor]
 
 
 @dataclass
@@ -68,14 +80,17 @@ def train(
     state_file: str | os.PathLike | None = None,
     *,
     denoiser: nn.Module | None = None,
-    data: Tensor | None = None,
+    data: Tensor | datasets.ImageSet | None = None,
+    objective: Objective | None = None,
     cpu: bool = False,
     save_every_s: float = 120.0,
 ) -> Iterator[Step]:
     """Train a denoiser by ``config``, yielding a :class:`Step` after every optimiser step.
 
     Any ``denoiser`` can stand in for that of ``config.network``; a copy of it is trained. Any ``data`` (N, *shape),
-    floating point and as it is, can stand in for ``config.dataset``, which then only says what it is.
+    floating point and as it is, or any image set, can stand in for ``config.dataset``, which then only says what it is.
+    An ``objective(model, batch)``, losses (B,) of what a step sees, can stand in for the weighted denoising loss; it
+    goes with the weighting 'none'.
 
     With ``state_file``, the state is written there at least every ``save_every_s`` seconds and at the end, by rename,
     and a run that finds the file goes on from it: on a CPU to bit-identical weights. ``cpu`` keeps a training off the
@@ -83,12 +98,15 @@ def train(
     without dropout they get the weights of one process, to rounding.
 
     Raises ``ValueError`` when ``state_file`` belongs to another configuration or is damaged, when the data does not fit
-    the network, when the denoiser has no ``loss_weight`` and the configuration none instead, and when there are more
-    processes than images in a batch; ``FloatingPointError`` when the loss is not finite.
+    the network, when the denoiser has no ``loss_weight`` and the configuration none instead, when an ``objective``
+    comes with a weighting, and when there are more processes than images in a batch; ``FloatingPointError`` when the
+    loss is not finite.
     """
     accelerator = Accelerator(cpu=cpu, mixed_precision="no")  # accelerate knows one precision a process, we do not
     if config.batch_size < accelerator.num_processes:
         raise ValueError(f"batch_size must be at least the {accelerator.num_processes} processes: start fewer")
+    if objective is not None and config.weighting != "none":
+        raise ValueError(f"an objective has its own weights: choose the weighting 'none', got {config.weighting!r}")
     data = datasets.load(config.dataset, "train") if data is None else _batches.unlabelled(data)
     _batches.check(config, data)
     denoiser = make_denoiser(config) if denoiser is None else copy.deepcopy(denoiser)
@@ -100,13 +118,14 @@ def train(
     step = 0
     if state_file is not None and Path(state_file).exists():
         step = _restore(state_file, config, denoiser, ema, optimizer)
-    memory_format = _fastest_format(config, denoiser.to(accelerator.device), data)
+    loss_of = functools.partial(_loss, config, objective)
+    memory_format = _fastest_format(config, denoiser.to(accelerator.device), data, loss_of)
     denoiser.to(memory_format=memory_format)
     ema.to(accelerator.device, memory_format=memory_format)
     model, optimizer = accelerator.prepare(denoiser, optimizer)
     main, started, saved, first = accelerator.is_main_process, time.monotonic(), time.monotonic(), step
     while step < config.steps:
-        loss = _optimise(step, config, accelerator, model, optimizer, data)
+        loss = _optimise(step, config, accelerator, model, optimizer, data, loss_of)
         step += 1
         _update_ema(ema, denoiser, config, step)
         due = step == config.steps or time.monotonic() - saved > save_every_s
@@ -124,6 +143,7 @@ def _optimise(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     data: datasets.ImageSet,
+    loss_of: Callable[..., Tensor],
 ) -> float:
     # Each process takes its share of the batch that a single process would have drawn.
     device, processes = accelerator.device, accelerator.num_processes
@@ -134,7 +154,7 @@ def _optimise(
         group["lr"] = config.learning_rate * min(1.0, (step + 1) * config.batch_size / max(config.warmup_images, 1))
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(_batches.dropout_seed(config, step, accelerator.process_index))
-        loss = _loss(config, model, _loss_weight(config, accelerator.unwrap_model(model), batch.sigma), batch)
+        loss = loss_of(model, _loss_weight(config, accelerator.unwrap_model(model), batch.sigma), batch)
         # The processes' gradients are averaged, and shares may differ by one image: each counts by its size.
         loss = loss * (len(batch.x0) * processes / config.batch_size)
     total = accelerator.reduce(loss.detach(), "mean").item()
@@ -150,20 +170,24 @@ def _optimise(
     return total
 
 
-def _loss(config: TrainConfig, model: nn.Module, weight: Tensor | float, batch: _batches.Batch) -> Tensor:
-    x0, sigma, noise, conditions = batch
+def _loss(
+    config: TrainConfig, objective: Objective | None, model: nn.Module, weight: Tensor | float, batch: _batches.Batch
+) -> Tensor:
+    x0, sigma, noise, conditions, _ = batch
     with torch.autocast(x0.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        if objective is not None:
+            return objective(model, batch).mean()
         errors = dae_loss(functools.partial(model, **conditions), x0, sigma, noise)
     return (weight * errors).mean() / x0[0].numel()
 
 
-def _fastest_format(config: TrainConfig, denoiser: nn.Module, data: datasets.ImageSet) -> torch.memory_format:
+def _fastest_format(
+    config: TrainConfig, denoiser: nn.Module, data: datasets.ImageSet, loss_of: Callable[..., Tensor]
+) -> torch.memory_format:
     batch = _batches.draw(0, config, data)
     batch = _batches.share(batch, 0, 1, next(denoiser.parameters()).device)
     weight = _loss_weight(config, denoiser, batch.sigma)
-    return _memory_format.fastest(
-        denoiser, batch.x0, lambda trial, x0: _loss(config, trial, weight, batch._replace(x0=x0))
-    )
+    return _memory_format.fastest(denoiser, batch.x0, lambda trial, x0: loss_of(trial, weight, batch._replace(x0=x0)))
 
 
 def _loss_weight(config: TrainConfig, denoiser: nn.Module, sigma: Tensor) -> Tensor | float:

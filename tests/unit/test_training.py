@@ -249,7 +249,7 @@ def test_without_decay_the_optimiser_is_adam(tiny: TrainConfig, monkeypatch: pyt
 def test_loss_of_the_first_step_by_hand(tiny: TrainConfig) -> None:
     config = replace(tiny, network=replace(tiny.network, dropout=0.0))
     data = datasets.load("digits")
-    x0, sigma, noise, _ = _batches.draw(0, config, data)
+    x0, sigma, noise, *_ = _batches.draw(0, config, data)
     denoiser = make_denoiser(config)
     expected = []
     for x, s, eps in zip(x0, sigma, noise):
@@ -260,7 +260,7 @@ def test_loss_of_the_first_step_by_hand(tiny: TrainConfig) -> None:
 
 def test_loss_of_the_first_step_of_a_ddpm_is_that_of_the_predicted_noise(tiny: TrainConfig) -> None:
     config = replace(tiny, preconditioning="epsilon", network=replace(tiny.network, dropout=0.0))
-    x0, sigma, noise, _ = _batches.draw(0, config, datasets.load("digits"))
+    x0, sigma, noise, *_ = _batches.draw(0, config, datasets.load("digits"))
     network, alpha_bar = make_denoiser(config).model, ddpm_alpha_bar()
     expected = []
     for x, s, eps in zip(x0, sigma, noise):

@@ -228,13 +228,8 @@ class UNet(nn.Module):
         be left out.
         """
         emb = self._embed(noise_label, class_labels, augment_labels)
-        skips, aux = [], x
-        for name, module in self.enc.items():
-            if "aux" in name:  # NCSN++: the shrunken input joins every resolution
-                x = skips[-1] = aux = (x + module(aux)) * _SKIP_SCALE
-            else:
-                x = module(x, emb) if isinstance(module, Block) else module(x)
-                skips.append(x)
+        skips = self._encode(x, emb)
+        x = skips[-1]
         for name, module in self.dec.items():
             if "aux" in name:
                 continue
@@ -243,6 +238,20 @@ class UNet(nn.Module):
             x = module(x, emb)
         side = f"{self.config.resolution}x{self.config.resolution}"
         return self.dec[f"{side}_aux_conv"](F.silu(self.dec[f"{side}_aux_norm"](x)))
+
+    def encode(self, x: Tensor, noise_label: Tensor) -> Tensor:
+        """What the encoder makes of images (B, C, H, W): its last activation, (B, width, h, w), and no decoder."""
+        return self._encode(x, self._embed(noise_label, None, None))[-1]
+
+    def _encode(self, x: Tensor, emb: Tensor) -> list[Tensor]:
+        skips, aux = [], x
+        for name, module in self.enc.items():
+            if "aux" in name:  # NCSN++: the shrunken input joins every resolution
+                x = skips[-1] = aux = (x + module(aux)) * _SKIP_SCALE
+            else:
+                x = module(x, emb) if isinstance(module, Block) else module(x)
+                skips.append(x)
+        return skips
 
     def _embed(self, noise_label: Tensor, class_labels: Tensor | None, augment_labels: Tensor | None) -> Tensor:
         emb = self.map_noise(noise_label)
