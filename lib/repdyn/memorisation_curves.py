@@ -127,7 +127,7 @@ def curves(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, A
 
 
 def participation_ratio(x: Tensor) -> float:
-    """Effective dimension of ``x`` (N, D): (sum of the eigenvalues)^2 / sum of their squares, of the correlation matrix.
+    """Effective dimension of ``x`` (N, D): (sum of eigenvalues)^2 over the sum of their squares, of the correlations.
 
     Features are standardised first, as for a probe; one that is constant does not count.
     """
