@@ -8,6 +8,7 @@ from typing import Any
 from repdyn import (
     clusters,
     csnr_curves,
+    memorisation_sweep,
     molrg_curves,
     noisy_digits,
     pixel_curves,
@@ -18,6 +19,8 @@ from repdyn import (
 from repdyn.clusters import ClusterConfig
 from repdyn.csnr_curves import CSNRConfig
 from repdyn.curves import CurveConfig, measure
+from repdyn.memorisation_curves import MemoryConfig
+from repdyn.memorisation_sweep import MemorySweep
 from repdyn.molrg_curves import LearningConfig, SweepConfig
 from repdyn.noisy_digits import NoisyDigitsConfig
 from repdyn.pixel_curves import PixelCurveConfig
@@ -150,7 +153,28 @@ _TWO_PATCH_SLICE = replace(_TWO_PATCH, n_snr2=(0.1, 10.0), strengths=(0.1, 5.0),
 _NOISY_MNIST = NoisyDigitsConfig(dataset="mnist", pool=2, num_train=2000, num_test=2000, hidden=512)
 _NOISY_SLICE = NoisyDigitsConfig(num_train=200, num_test=200, snrs=(1.0,), hidden=64, images=12_800, seeds=1)
 
+# Chosen such that copying sets in within the budget: with 16 channels 750 images a CPU-second and 90 seconds a
+# training (8 channels: 60), and 14 for each checkpoint. In all 22 CPU-minutes.
+_MEMORY_CHANGES = (
+    ((("num_train", 32), ("checkpoints", 5), ("steps", (10, 20))), (0,)),
+    ((("num_train", 8192), ("checkpoints", 4)), (0,)),
+    *(((("num_train", num),), (0,)) for num in (16, 128, 1024)),
+    *(((("num_train", num), ("width", 8)), (0,)) for num in (32, 128, 8192, 16, 1024)),
+    ((("num_train", 64), ("images", 131_072), ("checkpoints", 6)), (0,)),
+    ((("num_train", 64), ("width", 8)), (0,)),
+)
+_MEMORY_SLICE = MemoryConfig(
+    dataset="fashion-mnist-mini", num_train=16, width=8, images=1280, precision="no", num_probe=400, num_test=300,
+    sigmas=(0.14, 3.257), samples=32, thresholds=(0.2, 1 / 3), loss_sigmas=(0.585,), num_loss=200, validation=0.5,
+)  # fmt: skip
+
 RECIPES: dict[str, Recipe] = {
+    "memorisation-sweep": Recipe(
+        "memorisation-sweep",
+        memorisation_sweep.measure_sweep,
+        MemorySweep(MemoryConfig(), _MEMORY_CHANGES),
+        MemorySweep(_MEMORY_SLICE),
+    ),
     "ddpm-learning": Recipe(
         "ddpm-learning",
         molrg_curves.measure_sweep,

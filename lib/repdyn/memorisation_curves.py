@@ -42,25 +42,25 @@ class MemoryConfig:
     dataset: str = "fashion-mnist"
     pool: int = 2
     num_train: int = 1024
-    width: int = 24
+    width: int = 16
     images: int = 65_536
-    batch_size: int = 32
-    learning_rate: float = 2e-3
+    batch_size: int = 64
+    learning_rate: float = 3e-3
     warmup_images: int = 2_000
     p_mean: float = -0.6
     precision: str = "bf16"
     checkpoints: int = 1
     layer: str = "dec/7x7_block0"
-    sigmas: tuple[float, ...] = (0.002, 0.023, 0.06, 0.14, 0.296, 0.585, 1.088, 3.257)
-    num_probe: int = 2000
-    num_test: int = 2000
+    sigmas: tuple[float, ...] = (0.002, 0.023, 0.06, 0.14, 0.296, 0.585, 1.923)
+    num_probe: int = 1200
+    num_test: int = 1500
     validation: float = 0.25
     l2: float = 1e-2
     samples: int = 256
     steps: tuple[int, ...] = (10,)
     thresholds: tuple[float, ...] = (0.2, 1 / 3, 0.5, 0.7)
-    loss_sigmas: tuple[float, ...] = (0.06, 0.14, 0.296, 0.585, 1.088, 1.923)
-    num_loss: int = 1000
+    loss_sigmas: tuple[float, ...] = (0.14, 0.296, 0.585, 1.088, 1.923)
+    num_loss: int = 500
     seed: int = 0
 
 
@@ -182,7 +182,8 @@ def losses(denoiser: Denoiser, own: Scene, config: MemoryConfig) -> dict[str, li
         weight = edm_loss_weight(torch.tensor(sigma), 0.5).item() / own.train[0].numel()
         for name, x0 in parts.items():
             noise = torch.randn(x0.shape, generator=generator)
-            estimate = denoiser((x0 + sigma * noise).to(device), sigma).cpu()
+            with torch.autocast(device.type, torch.bfloat16, enabled=features.supports_bf16(device)):
+                estimate = denoiser((x0 + sigma * noise).to(device), sigma).float().cpu()
             found[f"{name}_loss"].append(weight * (estimate - x0).flatten(1).square().sum(1).mean().item())
             found[f"copy_{name}"].append(weight * dae_loss(copy, x0, sigma, noise).mean().item())
         ratio = memorised(estimate, own.train).ratio
