@@ -17,7 +17,7 @@ from repdyn.memorisation_curves import MemoryConfig, Scene, read, scene
 from repdyn.metrics import sliced_wasserstein
 from repdyn.networks.unet import UNetConfig
 
-__all__ = ["MemorySweep", "learn", "measure", "measure_sweep", "plan"]
+__all__ = ["MemorySweep", "by_size", "learn", "measure", "measure_sweep", "plan"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def measure(config: MemoryConfig, folder: Path | None = None) -> dict[str, Any]:
             state.unlink()
     for images, denoiser in learn(config, own.train, state):
         if images not in found:
-            found[images] = read(denoiser, own, config)
+            found[images] = json.loads(json.dumps(read(denoiser, own, config)))  # what a file would give
             if folder is not None:
                 with replacing(folder / f"{images}.json") as temporary:
                     temporary.write_text(json.dumps(found[images]))
@@ -105,3 +105,19 @@ def measure_sweep(
     runs = [replace(config.base, **change, seed=seed) for change, seed in plans]
     results = sweeps.run(measure, runs, cache=cache, progress=progress, desc="memorisation")
     return {"runs": [{"change": c, "seed": s, **result} for (c, s), result in zip(plans, results, strict=True)]}
+
+
+def by_size(runs: list[dict[str, Any]], base: MemoryConfig, width: int) -> dict[int, dict[str, Any]]:
+    """Size of the training set -> checkpoint after ``base.images`` of the runs with ``width``, sizes rising.
+
+    ``runs`` are those of :func:`measure_sweep`, the first of a size counts. Raises ``ValueError`` if there is none.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for run in runs:
+        fields = {"width": base.width, "num_train": base.num_train, **run["change"]}
+        for checkpoint in run["checkpoints"]:
+            if fields["width"] == width and checkpoint["images"] == base.images:
+                found.setdefault(fields["num_train"], checkpoint)
+    if not found:
+        raise ValueError(f"width: no run has {width} and a checkpoint after {base.images} images")
+    return dict(sorted(found.items()))
