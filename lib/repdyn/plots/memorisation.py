@@ -26,7 +26,8 @@ def copies(rows: list[tuple[str, Tensor, Tensor]]) -> Figure:
     ``rows`` are (name, generated (n, 1, H, W), nearest (n, 1, H, W)), the same n for all.
     """
     num = len(rows[0][1])
-    fig, axes = plt.subplots(2 * len(rows), num, figsize=(7.4, 1.75 * len(rows)), squeeze=False)
+    fig, axes = plt.subplots(2 * len(rows), num, figsize=(7.4, 1.8 * len(rows)), squeeze=False)
+    fig.get_layout_engine().set(rect=(0, 0, 1, 0.94), hspace=0.12)
     for pair, (name, made, nearest) in zip(np.split(axes, len(rows)), rows, strict=True):
         for line, images, what in zip(pair, (made, nearest), ("generated", "nearest in\ntraining"), strict=True):
             for ax, image in zip(line, images, strict=True):
@@ -34,7 +35,8 @@ def copies(rows: list[tuple[str, Tensor, Tensor]]) -> Figure:
                 ax.set(xticks=[], yticks=[])
                 ax.grid(False)
             line[0].set_ylabel(what, rotation=0, ha="right", va="center", fontsize=9.5)
-        pair[0, 0].set_title(name, loc="left", fontsize=10.5)
+        title = pair[0, 0].annotate(name, (0, 1.1), xycoords="axes fraction", fontsize=10.5)
+        title.set_in_layout(False)  # or the first column would be as wide as the title
     return fig
 
 
