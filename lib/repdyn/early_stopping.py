@@ -14,16 +14,16 @@ __all__ = ["RULES", "SIGNS", "agreement", "height", "is_unimodal", "last_while",
 Checkpoint = dict[str, Any]
 
 
-def height(checkpoint: Checkpoint, part: str = "posterior") -> float:
+def height(checkpoint: Checkpoint, part: str = "layer") -> float:
     """Height of a curve's peak above the higher of its two ends, in accuracy; 0 or less where an end is the peak.
 
-    ``checkpoint`` is one of :func:`repdyn.memorisation_sweep.measure`, ``part`` 'posterior' or 'layer'. The peak's
+    ``checkpoint`` is one of :func:`repdyn.memorisation_sweep.measure`, ``part`` 'layer' or 'posterior'. The peak's
     place is the best level on validation images.
     """
     return min(checkpoint[part]["peak"]["above_left"], checkpoint[part]["peak"]["above_right"])
 
 
-def is_unimodal(checkpoint: Checkpoint, part: str = "posterior") -> bool:
+def is_unimodal(checkpoint: Checkpoint, part: str = "layer") -> bool:
     """Whether the intervals of the peak's height above both ends lie above zero: what the book calls unimodal."""
     peak = checkpoint[part]["peak"]
     return min(peak["left_interval"][0], peak["right_interval"][0]) > 0
@@ -53,9 +53,8 @@ def _excess(checkpoint: Checkpoint) -> float:
     return _held(checkpoint) - float(np.mean(checkpoint["train_loss"]))
 
 
-def _best(checkpoint: Checkpoint) -> float:
-    part = checkpoint["posterior"]
-    return part["accuracy"][part["peak"]["index"]]
+def _best(checkpoint: Checkpoint, part: str = "layer") -> float:
+    return checkpoint[part]["accuracy"][checkpoint[part]["peak"]["index"]]
 
 
 _ENOUGH = 0.95  # share of novel images that a rule by copies is content with
@@ -64,17 +63,19 @@ _ENOUGH = 0.95  # share of novel images that a rule by copies is content with
 RULES: dict[str, Callable[[list[Checkpoint]], int | None]] = {
     "score": lambda run: last_while([_novel(c) >= _ENOUGH for c in run]),
     "validation loss": lambda run: int(np.argmin([_held(c) for c in run])),
-    "posterior curve unimodal": lambda run: last_while([is_unimodal(c) for c in run]),
-    "hidden curve unimodal": lambda run: last_while([is_unimodal(c, "layer") for c in run]),
-    "probe accuracy": lambda run: int(np.argmax([_best(c) for c in run])),
+    "hidden curve unimodal": lambda run: last_while([is_unimodal(c) for c in run]),
+    "posterior curve unimodal": lambda run: last_while([is_unimodal(c, "posterior") for c in run]),
+    "hidden accuracy": lambda run: int(np.argmax([_best(c) for c in run])),
     "one-step copies": lambda run: last_while([_novel_estimates(c) >= _ENOUGH for c in run]),
 }
 
 #: Signs of memory that need no generated image: name -> function of a checkpoint, larger when it generalises.
 SIGNS: dict[str, Callable[[Checkpoint], float]] = {
-    "height of the posterior's peak": height,
-    "height of the hidden peak": lambda c: height(c, "layer"),
-    "best posterior accuracy": _best,
+    "height of the hidden peak": height,
+    "height of the posterior's peak": lambda c: height(c, "posterior"),
+    "best hidden accuracy": _best,
+    "best posterior accuracy": lambda c: _best(c, "posterior"),
+    "posterior accuracy, highest level": lambda c: c["posterior"]["accuracy"][-1],
     "excess of the held-out loss": lambda c: -_excess(c),
     "held-out loss": lambda c: -_held(c),
     "one-step copies": _novel_estimates,
@@ -88,7 +89,7 @@ def stops(checkpoints: list[Checkpoint]) -> dict[str, int | None]:
 
     'score' generates images: the last checkpoint before less than 95 % of them are new. 'validation loss' is the least
     one on images held out. The unimodal rules, which need labels, stop at the last checkpoint of the first stretch in
-    which :func:`is_unimodal`; 'probe accuracy' at the highest one. 'one-step copies' needs neither labels nor
+    which :func:`is_unimodal`; 'hidden accuracy' at the highest one. 'one-step copies' needs neither labels nor
     generation: the last checkpoint before more than 5 % of the posterior estimates of noisy held-out images, at the
     worst level, are copies.
     """

@@ -219,7 +219,7 @@ def test_each_rule_stops_where_it_should() -> None:
         "validation loss": 2,
         "posterior curve unimodal": 2,
         "hidden curve unimodal": 2,
-        "probe accuracy": 3,
+        "hidden accuracy": 3,
         "one-step copies": 1,
     }
     assert early_stopping.stops(RUN[:1])["posterior curve unimodal"] is None

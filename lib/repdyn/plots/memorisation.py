@@ -26,7 +26,7 @@ def copies(rows: list[tuple[str, Tensor, Tensor]]) -> Figure:
     ``rows`` are (name, generated (n, 1, H, W), nearest (n, 1, H, W)), the same n for all.
     """
     num = len(rows[0][1])
-    fig, axes = plt.subplots(2 * len(rows), num, figsize=(7.4, 1.8 * len(rows)), squeeze=False)
+    fig, axes = plt.subplots(2 * len(rows), num, figsize=(7.4, 1.8 * len(rows)), squeeze=False, layout="constrained")
     fig.get_layout_engine().set(rect=(0, 0, 1, 0.94), hspace=0.12)
     for pair, (name, made, nearest) in zip(np.split(axes, len(rows)), rows, strict=True):
         for line, images, what in zip(pair, (made, nearest), ("generated", "nearest in\ntraining"), strict=True):
