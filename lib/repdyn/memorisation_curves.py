@@ -1,0 +1,191 @@
+"""Generalising or memorising: what a diffusion model reads, what it makes, and where its loss is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from repdyn import _checks, datasets, features, sampling
+from repdyn._probing import probe_curves
+from repdyn.denoisers import Denoiser, dae_loss, edm_loss_weight
+from repdyn.empirical import EmpiricalDenoiser
+from repdyn.features import POSTERIOR
+from repdyn.metrics import memorised, sliced_wasserstein
+from repdyn.noise import edm_sigmas
+from repdyn.probes import peak_height
+
+__all__ = ["MemoryConfig", "Scene", "curves", "generate", "losses", "participation_ratio", "read", "scene", "score"]
+
+_PROBE_SEED = 0  # labelled images are the same for all trainings, so that curves differ by what was learned only
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """One training and what is measured of it.
+
+    A U-Net of two resolutions with ``width`` channels learns ``num_train`` images of ``dataset``, averaged over squares
+    of ``pool`` by ``pool`` pixels, until it has seen ``images``. ``seed`` draws the images, the weights and all noise;
+    of one seed, a smaller training set is a part of every larger one. It is measured after the whole training and after
+    a half, a quarter, ...: ``checkpoints`` times in all.
+
+    Probes of the hidden ``layer`` and of the posterior estimates are fitted to ``num_probe`` labelled images that no
+    training sees, a ``validation`` share of them set aside to choose the noise level, and tested on ``num_test``.
+    ``samples`` images are generated in ``steps`` steps of Heun's method, of several the first for all that follows;
+    the share that are no copies is counted at each of ``thresholds``. Losses are measured at ``loss_sigmas``, on
+    ``num_loss`` images.
+    """
+
+    dataset: str = "fashion-mnist"
+    pool: int = 2
+    num_train: int = 1024
+    width: int = 16
+    images: int = 65_536
+    batch_size: int = 64
+    learning_rate: float = 3e-3
+    warmup_images: int = 2_000
+    p_mean: float = -0.6
+    precision: str = "bf16"
+    checkpoints: int = 1
+    layer: str = "dec/7x7_block0"
+    sigmas: tuple[float, ...] = (0.002, 0.023, 0.06, 0.14, 0.296, 0.585, 1.923)
+    num_probe: int = 1200
+    num_test: int = 1500
+    validation: float = 0.25
+    l2: float = 1e-2
+    samples: int = 256
+    steps: tuple[int, ...] = (10,)
+    thresholds: tuple[float, ...] = (0.2, 1 / 3, 0.5, 0.7)
+    loss_sigmas: tuple[float, ...] = (0.14, 0.296, 0.585, 1.088, 1.923)
+    num_loss: int = 500
+    seed: int = 0
+
+
+class Scene(NamedTuple):
+    """Images (N, C, H, W) in [-1, 1]: the training set, and labelled ones for probes and for tests, never trained."""
+
+    train: Tensor
+    probe: Tensor
+    probe_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+
+
+def scene(config: MemoryConfig) -> Scene:
+    """The images of a configuration. Raises ``ValueError`` for more training images than the probes leave over."""
+    train, test = (datasets.load(config.dataset, split) for split in ("train", "test"))
+    labelled, rest = datasets.stratified_split(train.labels, config.num_probe, _PROBE_SEED)
+    tested, _ = datasets.stratified_split(test.labels, config.num_test, _PROBE_SEED)
+    if not 2 <= config.num_train <= len(rest):
+        raise ValueError(
+            f"num_train must be in 2..{len(rest)}, what num_probe leaves of {config.dataset}, got {config.num_train}"
+        )
+    order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(config.seed))
+    chosen = rest[order[: config.num_train]]
+    images = [
+        _pooled(part, config.pool) for part in (train.images[chosen], train.images[labelled], test.images[tested])
+    ]
+    return Scene(images[0], images[1], train.labels[labelled], images[2], test.labels[tested])
+
+
+def _pooled(images: Tensor, pool: int) -> Tensor:
+    return F.avg_pool2d(datasets.to_unit_range(images), _checks.integer("pool", pool, 1))
+
+
+def read(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, Any]:
+    """All that is measured of a denoiser: :func:`curves`, :func:`score` and :func:`losses` in one dictionary."""
+    return {**curves(denoiser, own, config), **score(denoiser, own, config), **losses(denoiser, own, config)}
+
+
+def curves(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, Any]:
+    """Probing of clean images at every level, of the hidden ``layer`` and of the ``posterior``.
+
+    Each has ``accuracy`` and ``validation`` (S,), ``peak``, :func:`repdyn.probes.peak_height` at the best validation
+    level, with intervals from resampled test images, and ``dimension`` (S,), the participation ratio of the test
+    images' features, for which no label is needed.
+    """
+    labels, asked = own.probe_labels, own.test_labels
+    held = datasets.stratified_split(labels, round(config.validation * len(labels)), _PROBE_SEED)
+    names, images = (config.layer, POSTERIOR), torch.cat([own.probe, own.test])
+    levels = [features.extract(denoiser, images, sigma, names) for sigma in config.sigmas]
+    result = {}
+    for key, name in (("layer", config.layer), ("posterior", POSTERIOR)):
+        activations = torch.stack([level[name] for level in levels])  # (S, N, D)
+        probed = probe_curves(activations, labels, asked, [held], config.l2)
+        correct, validation = probed.correct[0], probed.validation[0]
+        peak = peak_height(correct, int(validation.argmax()), seed=_PROBE_SEED) if len(levels) > 2 else None
+        result[key] = {
+            "accuracy": correct.mean(1).tolist(),
+            "validation": validation.tolist(),
+            "peak": None if peak is None else peak._asdict(),
+            "dimension": [participation_ratio(x[len(labels) :]) for x in activations],
+        }
+    return result
+
+
+def participation_ratio(x: Tensor) -> float:
+    """Effective dimension of ``x`` (N, D): (sum of eigenvalues)^2 over the sum of their squares, of the correlations.
+
+    Features are standardised first, as for a probe; one that is constant does not count.
+    """
+    centred = x.double() - x.double().mean(0)
+    lengths = centred.norm(dim=0)
+    unit = centred[:, lengths > 1e-5 * x.double().norm(dim=0)]
+    gram = F.normalize(unit, dim=0).mT @ F.normalize(unit, dim=0)
+    return (gram.trace() ** 2 / gram.square().sum()).item()
+
+
+@torch.no_grad()
+def generate(denoiser: nn.Module, shape: tuple[int, ...], num: int, *, steps: int, seed: int) -> Tensor:
+    """``num`` images (num, *shape), in ``steps`` steps of Heun's method, from sigma 20 to 0.02 and then to 0."""
+    device = next(denoiser.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=features.supports_bf16(device)):
+        made = sampling.sample(denoiser, (num, *shape), edm_sigmas(steps, 0.02, 20.0), seed=seed)
+    return made.float().cpu()
+
+
+def score(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, Any]:
+    """Copies among generated images: ``novel`` (steps, thresholds), the share that are none, ``real``
+    (thresholds,), the same of as many test images, and ``distance``, of the generated to the test images.
+
+    A copy is an image for which the distance to the nearest training image is below the threshold times that to the
+    second nearest, :func:`repdyn.metrics.memorised`. The distance is the sliced Wasserstein one, with its error.
+    """
+    made = [
+        generate(denoiser, tuple(own.train.shape[1:]), config.samples, steps=steps, seed=config.seed)
+        for steps in config.steps
+    ]
+    away = sliced_wasserstein(made[0], own.test, normalisation="dimension", seed=config.seed)
+    ratios = [memorised(images, own.train).ratio for images in (*made, own.test[: config.samples])]
+    *novel, real = [[float((ratio >= t).mean()) for t in config.thresholds] for ratio in ratios]
+    return {"novel": novel, "real": real, "distance": list(away)}
+
+
+@torch.no_grad()
+def losses(denoiser: Denoiser, own: Scene, config: MemoryConfig) -> dict[str, list[float]]:
+    """Weighted losses (L,) at ``loss_sigmas``: on ``train_loss`` and ``held_loss`` images; ``copy_train`` and
+    ``copy_held``, those of the :class:`repdyn.empirical.EmpiricalDenoiser`; and ``estimate_novel``.
+
+    Losses are per pixel, with EDM's weight: 1 for a network that returns nothing, in the mean. The last is the share of
+    posterior estimates of noisy test images that are no copies of a training image, by the second of ``thresholds``.
+    """
+    train = own.train[torch.arange(config.num_loss) % len(own.train)]
+    parts = {"train": train, "held": own.test[: config.num_loss]}
+    copy, device = EmpiricalDenoiser(own.train), next(denoiser.parameters()).device
+    generator = torch.Generator().manual_seed(config.seed)
+    found: dict[str, list[float]] = {f"{name}_loss": [] for name in parts} | {f"copy_{name}": [] for name in parts}
+    found["estimate_novel"] = []
+    for sigma in config.loss_sigmas:
+        weight = edm_loss_weight(torch.tensor(sigma), 0.5).item() / own.train[0].numel()
+        for name, x0 in parts.items():
+            noise = torch.randn(x0.shape, generator=generator)
+            with torch.autocast(device.type, torch.bfloat16, enabled=features.supports_bf16(device)):
+                estimate = denoiser((x0 + sigma * noise).to(device), sigma).float().cpu()
+            found[f"{name}_loss"].append(weight * (estimate - x0).flatten(1).square().sum(1).mean().item())
+            found[f"copy_{name}"].append(weight * dae_loss(copy, x0, sigma, noise).mean().item())
+        ratio = memorised(estimate, own.train).ratio
+        found["estimate_novel"].append(float((ratio >= config.thresholds[1]).mean()))
+    return found
