@@ -108,7 +108,7 @@ def collapse(result: dict[str, Any]) -> Figure:
 
 
 def equal_compute(result: dict[str, Any], layer: int) -> Figure:
-    """Panels of one compute each, a row for each family with a long training: ten DAEs together, one diffusion model."""
+    """Panels of one compute each, ten DAEs against one diffusion model; a row for each family with a long training."""
     families = {name: kinds for name, kinds in result["families"].items() if "long" in kinds}
     fig, axes = plt.subplots(len(families), 2, figsize=(7.2, 2.6 * len(families)), sharex=True, sharey=True)
     for row, (family, kinds) in zip(np.atleast_2d(axes), families.items(), strict=True):
