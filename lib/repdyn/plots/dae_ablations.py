@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from repdyn.plots import COLORS
+from repdyn.plots import COLORS, MARKERS
 
 __all__ = ["levels", "live", "rows"]
 
@@ -53,17 +53,26 @@ def rows(table: list[dict[str, Any]], pixels: float) -> Figure:
     return fig
 
 
-def levels(table: dict[str, tuple[list[float], list[float]]], untrained: float) -> Figure:
-    """Accuracy against the number of levels of the training: label -> (at the lowest level, at the best), by seed."""
-    fig, ax = plt.subplots(figsize=(6.6, 3.3))
-    places = np.arange(len(table))
+def levels(table: dict[str, tuple[list[float], list[float]]], shares: dict[str, float], untrained: float) -> Figure:
+    """Accuracy against the number of levels of the training (left) and the share of low ones in its loss (right).
+
+    ``table``: label -> (at the lowest level, at the best), by seed; ``shares``: label -> share, of the same eight.
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.3), sharey=True)
+    counted = [label for label in table if label.isdigit() or label == "all"]
     for index, (name, color, style) in enumerate((("lowest level", "blue", "o-"), ("best level", "orange", "s--"))):
-        values = np.array([row[index] for row in table.values()])  # (rows, seeds)
-        ax.plot(places, values.mean(1), style, color=COLORS[color], label=f"read at the {name}")
-        ax.fill_between(places, values.min(1), values.max(1), color=COLORS[color], alpha=0.2, lw=0)
-    ax.axhline(untrained, color=COLORS["grey"], lw=1.2, ls=":", label="untrained")
-    ax.set_xticks(places, list(table))
-    ax.set_xlabel("noise levels of the training")
-    ax.set_ylabel("test accuracy")
-    ax.legend(loc="lower right")
+        values = np.array([table[label][index] for label in counted])  # (rows, seeds)
+        left.plot(range(len(counted)), values.mean(1), style, color=COLORS[color], label=f"read at the {name}")
+        left.fill_between(range(len(counted)), values.min(1), values.max(1), color=COLORS[color], alpha=0.2, lw=0)
+    left.set_xticks(range(len(counted)), counted)
+    left.set_xlabel("noise levels of the training")
+    left.set_ylabel("test accuracy")
+    for (label, share), marker in zip(shares.items(), [*MARKERS, "*"], strict=True):
+        low = table[label][0]
+        right.plot([share] * len(low), low, marker, color=COLORS["blue"], mfc="none", ms=7, label=label)
+    right.set_xlabel(r"share of the loss below $\sigma = 0.1$")
+    right.legend(loc="upper right", bbox_to_anchor=(1.03, 0.93), ncols=2, handletextpad=0.2, columnspacing=0.8)
+    for ax in (left, right):
+        ax.axhline(untrained, color=COLORS["grey"], lw=1.2, ls=":", label="untrained")
+    left.legend(loc="lower right")
     return fig

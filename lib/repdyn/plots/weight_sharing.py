@@ -107,18 +107,20 @@ def collapse(result: dict[str, Any]) -> Figure:
     return fig
 
 
-def equal_compute(result: dict[str, Any], family: str, layer: int) -> Figure:
-    """Two panels of one compute each: ten DAEs together see as many images as the one diffusion model."""
-    kinds = result["families"][family]
-    fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.3), sharey=True)
-    pairs = [(kinds["daes"]["early"], kinds["diffusion"]), (kinds["daes"], kinds["long"])]
-    for ax, (daes, one) in zip(axes, pairs, strict=True):
-        _band(ax, result["sigmas"], np.array(daes["test"])[:, layer], "daes")
-        _band(ax, result["sigmas"], np.array(one["test"])[:, layer], "diffusion")
-        ax.set_title(f"{one['images'][0]:,} images in all")
-        sigma_axis(ax)
-    axes[0].set_ylabel("test accuracy of a linear probe")
-    axes[0].legend(loc="lower right")
+def equal_compute(result: dict[str, Any], layer: int) -> Figure:
+    """Panels of one compute each, ten DAEs against one diffusion model; a row for each family with a long training."""
+    families = {name: kinds for name, kinds in result["families"].items() if "long" in kinds}
+    fig, axes = plt.subplots(len(families), 2, figsize=(7.2, 2.6 * len(families)), sharex=True, sharey=True)
+    for row, (family, kinds) in zip(np.atleast_2d(axes), families.items(), strict=True):
+        pairs = [(kinds["daes"]["early"], kinds["diffusion"]), (kinds["daes"], kinds["long"])]
+        for ax, (daes, one) in zip(row, pairs, strict=True):
+            _band(ax, result["sigmas"], np.array(daes["test"])[:, layer], "daes")
+            _band(ax, result["sigmas"], np.array(one["test"])[:, layer], "diffusion")
+            ax.set_title(f"{FAMILIES[family]}, {one['images'][0]:,} images in all")
+            sigma_axis(ax)
+            ax.label_outer()
+        row[0].set_ylabel("test accuracy")
+    np.atleast_2d(axes)[0, 0].legend(loc="lower right")
     return fig
 
 
