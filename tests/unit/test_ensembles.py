@@ -259,21 +259,23 @@ def test_all_sources_with_equal_budget(tiny: TrainConfig, tmp_path: object, monk
     original = references.trained
 
     def counted(plan: TrainConfig, kind: str, state: object = None) -> nn.Module:
-        trainings.append((kind, plan.images))
+        trainings.append((kind, plan.images, plan.learning_rate))
         return original(plan, kind, state)
 
     monkeypatch.setattr(references, "trained", counted)
     sources = ("diffusion", "masked", "supervised", "untrained", "pixels", "end to end")
     plan = replace(tiny, images=320)
-    config = replace(CONFIG, sources=sources, training=plan, neighbours=1, draws_of=("diffusion",))
+    config = replace(CONFIG, sources=sources, training=plan, neighbours=1, draws_of=("diffusion",), learning_rates=(("supervised", 0.02),))  # fmt: skip
     found = measure(config, cache=tmp_path)
     assert [result["source"] for result in found["results"]] == list(sources)
-    assert trainings == [(kind, 320) for kind in sources[:4]]
+    rates = (tiny.learning_rate, tiny.learning_rate, 0.02, tiny.learning_rate)
+    assert trainings == [(kind, 320, rate) for kind, rate in zip(sources, rates, strict=False)]
     assert found == measure(config, cache=tmp_path) and len(trainings) == 4
     rows = {result["source"]: result["runs"][0] for result in found["results"]}
     assert "draws" in rows["diffusion"] and "levels" in rows["diffusion"] and "levels" not in rows["masked"]
     assert rows["supervised"]["layer"].startswith("enc/") and set(rows["end to end"]) == {"share", "seed", "sigma", "best"}  # fmt: skip
     assert 0 < rows["end to end"]["best"]["images"] <= 320
+    assert [run["share"] for run in found["results"][-1]["runs"]] == [0.0], "every other share"
 
 
 def test_the_end_to_end_classifier_learns_from_wrong_labels(tiny: TrainConfig) -> None:

@@ -167,9 +167,11 @@ def _line(ax: Axes, x: np.ndarray, values: np.ndarray, label: str, color: str, m
 def print_table(metrics: dict[str, Any], target: str) -> None:
     """Test accuracies in per cent, means over label seeds: sources and ways to use levels down, shares across."""
     there = [found for found in metrics["results"] if found["target"] == target]
-    print(f"{'wrong labels, %':54}" + "".join(f"{100 * share:7.0f}" for share in _shares(there[0])))
+    shares = _shares(there[0])
+    print(f"{'wrong labels, %':54}" + "".join(f"{100 * share:7.0f}" for share in shares))
     for found in there:
         for row in (row for row in ("best", "levels", "concatenated", "layers") if row in found["runs"][0]):
             name = "its own output" if found["source"] == "end to end" else _ROWS[row][0]
-            means = table(found, row).mean(1)
-            print(f"{NAMES[found['source']]:31}{name:23}" + "".join(f"{100 * mean:7.1f}" for mean in means))
+            means = dict(zip(_shares(found), 100 * table(found, row).mean(1), strict=True))
+            cells = (f"{means[share]:7.1f}" if share in means else f"{'':7}" for share in shares)
+            print(f"{NAMES[found['source']]:31}{name:23}" + "".join(cells))
