@@ -132,7 +132,7 @@ def diversity(found: dict[str, Any], shares: tuple[float, ...]) -> Figure:
     fig.supxlabel("correlation of the members' errors", fontsize=10.5)
     np.atleast_1d(axes)[0].set_ylabel("gain, points of accuracy")
     handles, labels = np.atleast_1d(axes)[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
+    fig.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=9)
     return fig
 
 
