@@ -38,19 +38,21 @@ class EnsembleConfig:
     """Whose features are probed, on which images, with how many wrong labels.
 
     Every one of ``sources``, of :data:`SOURCES`, is probed on every one of ``targets``; ``training`` is the budget of
-    those that are trained here, on its own data set, with all of its images. The probes have ``num_train`` labelled
-    images and are tested on ``num_test`` (None: all). For each of ``label_seeds``, each of ``shares`` of the training
-    labels is made wrong, and a share ``validation`` of the images, wrong labels and all, is held out to choose layer,
-    level and penalty (of ``l2``). An ensemble has ``neighbours`` levels on either side of the best one. ``layers`` are
-    read, in so far as a network has them (None, or a classifier: all of its own). The sources named in ``draws_of`` are
-    also read from noisy input, 2 ``neighbours`` + 1 draws. Images are resized to ``size`` by ``size`` (None: left as
-    they are). ``components`` are the numbers of principal components of pixels to choose from.
+    those that are trained here, on its own data set, with all of its images, and ``learning_rates``, pairs of a source
+    and a number, replace its own. The probes have ``num_train`` labelled images and are tested on ``num_test`` (None:
+    all). For each of ``label_seeds``, each of ``shares`` of the training labels is made wrong, and a share
+    ``validation`` of the images, wrong labels and all, is held out to choose layer, level and penalty (of ``l2``). An
+    ensemble has ``neighbours`` levels on either side of the best one. ``layers`` are read, in so far as a network has
+    them (None, or a classifier: all of its own). The sources named in ``draws_of`` are also read from noisy input,
+    2 ``neighbours`` + 1 draws. Images are resized to ``size`` by ``size`` (None: left as they are). ``components`` are
+    the numbers of principal components of pixels to choose from.
     """
 
     sources: tuple[str, ...] = SOURCES
     targets: tuple[str, ...] = ("fashion-mnist",)
     weights: str = "fashion-small"
     training: TrainConfig | None = None
+    learning_rates: tuple[tuple[str, float], ...] = ()
     num_train: int | None = 4000
     num_test: int | None = 3000
     size: int | None = None
@@ -98,7 +100,8 @@ def measure(
     """All sources of ``config`` on all its targets; ``results`` is a list with one entry for each pair.
 
     An entry has ``source``, ``target``, ``sigmas`` and ``runs``, one for each share and label seed, as
-    :func:`measure_network` describes. Of ``end to end`` a run has ``best`` alone: the scores of the trained classifier.
+    :func:`measure_network` describes. Of ``end to end``, for every other share and the first label seed, a run
+    has ``best`` alone: the scores of the trained classifier.
     With ``cache``, a folder, every source is kept there when it is done, and so is the state of a training that goes
     on.
 
@@ -117,12 +120,17 @@ def _measured(config: EnsembleConfig, folder: Path | None) -> list[dict[str, Any
         network = pretrained.load(config.weights, features.default_device())
     elif source != "pixels":
         state = None if folder is None else folder / "state.safetensors"
-        network = references.trained(config.training, source, state)
+        network = references.trained(_plan(config, source), source, state)
     found = []
     for one in tasks:
         kept = None if folder is None else folder / one.name
         found.append({"source": source, **measure_network(config, one, network, source, cache=kept)})
     return found
+
+
+def _plan(config: EnsembleConfig, source: str) -> TrainConfig:
+    rate = dict(config.learning_rates).get(source, config.training.learning_rate)
+    return replace(config.training, learning_rate=rate)
 
 
 def task(config: EnsembleConfig, target: str) -> Task:
@@ -232,17 +240,11 @@ def _drawing(
 
 
 def _end_to_end(config: EnsembleConfig, one: Task) -> list[dict[str, Any]]:
-    runs, seed = [], config.label_seeds[0]
-    for share in config.shares:
-        labels = labelled(config, one, share, seed)
-        runs.append(
-            {
-                "share": share,
-                "seed": seed,
-                "sigma": None,
-                "best": references.end_to_end(config.training, one.images, labels),
-            }
-        )
+    seed, plan = config.label_seeds[0], _plan(config, "end to end")
+    runs = []
+    for share in config.shares[::2]:
+        best = references.end_to_end(plan, one.images, labelled(config, one, share, seed))
+        runs.append({"share": share, "seed": seed, "sigma": None, "best": best})
     return runs
 
 

@@ -18,7 +18,7 @@ from repdyn.training import TrainConfig
 
 __all__ = ["end_to_end", "trained"]
 
-_STOPS, _PATIENCE = 12, 3  # looks at the end-to-end classifier, evenly over its training; how many may disappoint
+_STOPS = 12  # looks at the end-to-end classifier, evenly over its training
 
 
 def trained(plan: TrainConfig, kind: str, state_file: str | os.PathLike | None = None) -> nn.Module:
@@ -61,26 +61,23 @@ def _restored(state_file: str | os.PathLike, network: nn.Module) -> nn.Module:
 def end_to_end(plan: TrainConfig, images: Tensor, labels: Labelled) -> dict[str, Any]:
     """The encoder of ``plan`` trained on the labelled images alone, wrong labels and all, for at most as many images.
 
-    ``images`` (N + M, C, H, W) are those of ``labels``, in its order. The network is looked at twelve times; the moment
-    with the highest accuracy on the held-out images is taken, and three looks without a better one end the training.
-    Returns ``images`` seen until then, and the test scores ``accuracy``, ``nll``, ``ece``.
+    ``images`` (N + M, C, H, W) are those of ``labels``, in its order. The network is looked at twelve times, and the
+    moment with the highest accuracy on the held-out images is taken. Returns ``images`` seen until then, and the test
+    scores ``accuracy``, ``nll``, ``ece``.
     """
     plan = replace(plan, weighting="none")
     fitted, held = torch.from_numpy(labels.fitted), torch.from_numpy(labels.held)
     data = datasets.ImageSet(images[fitted], torch.from_numpy(labels.train)[fitted], (), "")
     network = ClassifyingEncoder(training.make_denoiser(plan).model, labels.classes, plan.sigma_data)
     stops = {-(-plan.steps * i // _STOPS) for i in range(1, _STOPS + 1)}
-    best, highest, since = {}, -np.inf, 0
+    best, highest = {}, -np.inf
     for step in training.train(plan, denoiser=network, data=data, objective=classification):
         if step.step not in stops:
             continue
         accuracy = scores(_logits(step.ema, images[held]), labels.train[labels.held])["accuracy"]
-        since += 1
         if accuracy > highest:
             test = scores(_logits(step.ema, images[len(labels.train) :]), labels.test)
-            best, highest, since = {"images": step.images, **test}, accuracy, 0
-        if since == _PATIENCE:
-            break
+            best, highest = {"images": step.images, **test}, accuracy
     return best
 
 

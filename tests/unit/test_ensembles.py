@@ -12,7 +12,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from repdyn import datasets, ensembles, features, references
+from repdyn import ensembles, features, references
 from repdyn._ensembling import Labelled, compare, window
 from repdyn.denoisers import EDMDenoiser
 from repdyn.ensemble_probe import SoftVoting, vote
@@ -23,9 +23,18 @@ from repdyn.probes import LinearProbe
 from repdyn.training import TrainConfig
 
 CONFIG = EnsembleConfig(
-    sources=("weights",), targets=("digits",), num_train=300, num_test=150, sigmas=(0.01, 0.1, 0.4, 1.0, 3.0),
-    layers=None, l2=(1e-1, 1e-2), shares=(0.0, 0.6), label_seeds=(0,), draws_of=(), components=(4, 8, 16, 32, 64),
-)  # fmt: skip
+    sources=("weights",),
+    targets=("digits",),
+    num_train=300,
+    num_test=150,
+    sigmas=(0.01, 0.1, 0.4, 1.0, 3.0),
+    layers=None,
+    l2=(1e-1, 1e-2),
+    shares=(0.0, 0.6),
+    label_seeds=(0,),
+    draws_of=(),
+    components=(4, 8, 16, 32, 64),
+)
 
 
 # ------------------------------------------------------------------------------------------------------------- scores
@@ -176,8 +185,14 @@ def test_neither_the_test_labels_nor_the_right_ones_choose() -> None:
 
 @pytest.mark.parametrize(
     ("best", "levels", "expected"),
-    [(4, 10, [2, 3, 4, 5, 6]), (0, 10, [0, 1, 2, 3, 4]), (1, 10, [0, 1, 2, 3, 4]), (9, 10, [5, 6, 7, 8, 9]), (1, 3, [0, 1, 2])],
-)  # fmt: skip
+    [
+        (4, 10, [2, 3, 4, 5, 6]),
+        (0, 10, [0, 1, 2, 3, 4]),
+        (1, 10, [0, 1, 2, 3, 4]),
+        (9, 10, [5, 6, 7, 8, 9]),
+        (1, 3, [0, 1, 2]),
+    ],
+)
 def test_the_window_stays_inside(best: int, levels: int, expected: list[int]) -> None:
     assert window(best, levels, 2) == expected
 
@@ -242,7 +257,8 @@ def test_wrong_labels_are_nested_and_the_split_stays() -> None:
     few, many = (labelled(CONFIG, one, share, 3) for share in (0.2, 0.6))
     np.testing.assert_array_equal(few.held, many.held)
     assert len(few.held) == 75 and sorted([*few.held, *few.fitted]) == list(range(300))
-    assert (few.train != one.train).sum() == 60 and (many.train[few.train != one.train] != one.train[few.train != one.train]).all()  # fmt: skip
+    wrong = few.train != one.train
+    assert wrong.sum() == 60 and (many.train[wrong] == few.train[wrong]).all()
     assert not np.array_equal(labelled(CONFIG, one, 0.2, 4).held, few.held)
 
 
@@ -259,30 +275,57 @@ def test_all_sources_with_equal_budget(tiny: TrainConfig, tmp_path: object, monk
     original = references.trained
 
     def counted(plan: TrainConfig, kind: str, state: object = None) -> nn.Module:
-        trainings.append((kind, plan.images))
+        trainings.append((kind, plan.images, plan.learning_rate))
         return original(plan, kind, state)
 
     monkeypatch.setattr(references, "trained", counted)
     sources = ("diffusion", "masked", "supervised", "untrained", "pixels", "end to end")
     plan = replace(tiny, images=320)
-    config = replace(CONFIG, sources=sources, training=plan, neighbours=1, draws_of=("diffusion",))
+    config = replace(
+        CONFIG,
+        sources=sources,
+        training=plan,
+        neighbours=1,
+        draws_of=("diffusion",),
+        learning_rates=(("supervised", 0.02),),
+    )
     found = measure(config, cache=tmp_path)
     assert [result["source"] for result in found["results"]] == list(sources)
-    assert trainings == [(kind, 320) for kind in sources[:4]]
+    rates = (tiny.learning_rate, tiny.learning_rate, 0.02, tiny.learning_rate)
+    assert trainings == [(kind, 320, rate) for kind, rate in zip(sources, rates, strict=False)]
     assert found == measure(config, cache=tmp_path) and len(trainings) == 4
     rows = {result["source"]: result["runs"][0] for result in found["results"]}
     assert "draws" in rows["diffusion"] and "levels" in rows["diffusion"] and "levels" not in rows["masked"]
-    assert rows["supervised"]["layer"].startswith("enc/") and set(rows["end to end"]) == {"share", "seed", "sigma", "best"}  # fmt: skip
+    assert rows["supervised"]["layer"].startswith("enc/") and set(rows["end to end"]) == {
+        "share",
+        "seed",
+        "sigma",
+        "best",
+    }
     assert 0 < rows["end to end"]["best"]["images"] <= 320
+    assert [run["share"] for run in found["results"][-1]["runs"]] == [0.0], "every other share"
 
 
-def test_the_end_to_end_classifier_stops_by_held_out_labels(tiny: TrainConfig) -> None:
+def test_the_end_to_end_classifier_learns_from_wrong_labels(tiny: TrainConfig) -> None:
     one = task(CONFIG, "digits")
-    labels = labelled(CONFIG, one, 0.2, 0)
-    plan = replace(tiny, images=9600, learning_rate=1e-2)
-    found = references.end_to_end(plan, one.images, labels)
-    assert found["accuracy"] > 0.5 and found["images"] < 9600
-    assert references.end_to_end(plan, one.images, labels._replace(test=(labels.test + 1) % 10))["images"] == found["images"]  # fmt: skip
+    plan, labels = replace(tiny, images=9600, learning_rate=1e-2), labelled(CONFIG, one, 0.6, 0)
+    assert references.end_to_end(plan, one.images, labels)["accuracy"] > 0.25, "ten classes: chance is 0.1"
+
+
+def test_the_end_to_end_classifier_is_taken_when_held_out_images_say(
+    tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = task(CONFIG, "digits")
+    labels, looks = labelled(CONFIG, one, 0.2, 0), iter([0.1, 0.4, 0.4, 0.3, *[0.2] * 8])
+    original = references.scores
+
+    def told(logits: np.ndarray, y: np.ndarray) -> dict[str, float]:
+        found = original(logits, y)
+        return found | {"accuracy": next(looks)} if np.array_equal(y, labels.train[labels.held]) else found
+
+    monkeypatch.setattr(references, "scores", told)
+    assert references.end_to_end(replace(tiny, images=384), one.images, labels)["images"] == 64  # the second of twelve
+    assert next(looks, None) is None
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,8 @@ def test_labels_travel_with_their_images(tiny: TrainConfig) -> None:
     one = _batches.draw(3, tiny, digits)
     where = [int((digits.images == image).flatten(1).all(1).nonzero()[0]) for image in ((one.x0 + 1) * 127.5).round()]
     assert torch.equal(digits.labels[where], one.labels)
-    parts = [_batches.share(one, index, 3, torch.device("cpu")).labels for index in range(3)]
-    assert torch.equal(torch.stack([*parts[0][:5], *parts[1][:5], *parts[2][:5]]), one.labels[[*range(0, 15, 3), *range(1, 15, 3), *range(2, 15, 3)]])  # fmt: skip
+    for index in range(3):
+        assert torch.equal(_batches.share(one, index, 3, torch.device("cpu")).labels, one.labels[index::3])
 
 
 def test_a_data_set_of_ones_own_keeps_its_labels(tiny: TrainConfig) -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from repdyn.ensembles import entry, table
 from repdyn.plots import COLORS, sigma_axis
 
-__all__ = ["NAMES", "calibration", "diversity", "gains", "levels", "live", "shares_axis", "sources"]
+__all__ = ["NAMES", "calibration", "diversity", "gains", "levels", "live", "print_table", "shares_axis", "sources"]
 
 #: How the figures call the sources of :mod:`repdyn.ensembles`.
 NAMES = {
@@ -128,23 +128,28 @@ def diversity(found: dict[str, Any], shares: tuple[float, ...]) -> Figure:
             ax.plot(x.mean(), best.mean(), marker, ms=8, mfc="white", mec=COLORS[color], mew=1.5)
         ax.axhline(0, color=COLORS["black"], lw=1)
         ax.set_title(f"{100 * share:.0f} % wrong labels")
-        ax.set_xlabel("correlation of the members' errors")
+        ax.margins(x=0.15)
+    fig.supxlabel("correlation of the members' errors", fontsize=10.5)
     np.atleast_1d(axes)[0].set_ylabel("gain, points of accuracy")
     handles, labels = np.atleast_1d(axes)[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
+    fig.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=9)
     return fig
 
 
-def calibration(found: dict[str, Any]) -> Figure:
-    """Log-loss and calibration error on true test labels against label noise, for the best level and the votes."""
+def calibration(found: dict[str, Any], honest: np.ndarray) -> Figure:
+    """Log-loss and calibration error on true test labels against label noise, for the best level and the votes.
+
+    ``honest`` (shares,) is the calibration error to be expected of a probe that is right about its wrong labels.
+    """
     fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.6))
+    axes[1].plot(_shares(found), honest, color=COLORS["grey"], lw=5, alpha=0.4, label="honest about wrong labels")
     for ax, score, title in zip(axes, ("nll", "ece"), ("log-loss", "calibration error (15 bins)"), strict=True):
         for row in ("best", "levels", "concatenated", "layers"):
             label, color, marker, dash = _ROWS[row]
             _line(ax, _shares(found), table(found, row, score), label, color, marker, dash)
         shares_axis(ax, _shares(found))
         ax.set_ylabel(title)
-    axes[0].legend(loc="best", fontsize=9)
+        ax.legend(loc="upper left", fontsize=9)
     return fig
 
 
@@ -157,3 +162,16 @@ def _line(ax: Axes, x: np.ndarray, values: np.ndarray, label: str, color: str, m
     mean = values.mean(1)
     bars = [mean - values.min(1), values.max(1) - mean]
     ax.errorbar(x, mean, bars, color=COLORS[color], marker=marker, ls=dash, capsize=3, label=label)
+
+
+def print_table(metrics: dict[str, Any], target: str) -> None:
+    """Test accuracies in per cent, means over label seeds: sources and ways to use levels down, shares across."""
+    there = [found for found in metrics["results"] if found["target"] == target]
+    shares = _shares(there[0])
+    print(f"{'wrong labels, %':54}" + "".join(f"{100 * share:7.0f}" for share in shares))
+    for found in there:
+        for row in (row for row in ("best", "levels", "concatenated", "layers") if row in found["runs"][0]):
+            name = "its own output" if found["source"] == "end to end" else _ROWS[row][0]
+            means = dict(zip(_shares(found), 100 * table(found, row).mean(1), strict=True))
+            cells = (f"{means[share]:7.1f}" if share in means else f"{'':7}" for share in shares)
+            print(f"{NAMES[found['source']]:31}{name:23}" + "".join(cells))
