@@ -75,13 +75,17 @@ def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
-def ensemble(voters: Sequence[Member], labels: np.ndarray) -> dict[str, float]:
-    """:func:`scores` of the members' vote, the members' mean accuracy, ``members``, and ``correlation`` of errors."""
+def ensemble(voters: Sequence[Member], labels: np.ndarray) -> dict[str, float | None]:
+    """:func:`scores` of the members' vote, the members' mean accuracy, ``members``, and ``correlation`` of errors.
+
+    A member that is right, or wrong, on every item has no part in the correlation, which is None without two others.
+    """
     correct = np.stack([member.logits.argmax(1) == labels for member in voters])  # (P, M)
+    varied = correct[correct.any(1) & ~correct.all(1)]
     return {
         **scores(vote([member.logits for member in voters]), labels),
         "members": float(correct.mean()),
-        "correlation": error_correlation(correct),
+        "correlation": error_correlation(varied) if len(varied) > 1 else None,
     }
 
 

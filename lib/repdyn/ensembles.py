@@ -258,7 +258,7 @@ def entry(metrics: dict[str, Any], source: str, target: str) -> dict[str, Any]:
 
 
 def table(found: dict[str, Any], row: str = "best", score: str = "accuracy") -> np.ndarray:
-    """One score of one row of an entry, (shares, label seeds), shares in rising order."""
+    """One score of one row of an entry, (shares, label seeds), shares in rising order; NaN for None."""
     runs = sorted(found["runs"], key=lambda run: (run["share"], run["seed"]))
-    values = np.array([run[row][score] for run in runs])
+    values = np.array([run[row][score] for run in runs], dtype=float)
     return values.reshape(len({run["share"] for run in runs}), -1)

@@ -197,6 +197,16 @@ def test_the_window_stays_inside(best: int, levels: int, expected: list[int]) ->
     assert window(best, levels, 2) == expected
 
 
+def test_probes_that_never_fail_have_no_correlated_errors() -> None:
+    layers, y = blobs()
+    easy = {"easy": [x + 1000 * torch.from_numpy(np.eye(3, 6)[y]).float() for x in layers["b"]]}
+    found = compare(easy, labels_of(y), (1e-2,))
+    assert found["levels"]["accuracy"] == found["bootstrap"]["members"] == 1
+    assert found["bootstrap"]["correlation"] is found["levels"]["correlation"] is None
+    mixed = compare({"mixed": [easy["easy"][0], *layers["b"][1:]]}, labels_of(y), (1e-2,))
+    assert 0 < mixed["levels"]["correlation"] < 1
+
+
 def test_a_class_that_is_missing_is_named() -> None:
     layers, y = blobs(levels=1)
     labels = labels_of(y)

@@ -8,11 +8,13 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from repdyn import _hub, features, pretrained
+from repdyn.ensembles import EnsembleConfig, Task, measure_network
 
 MISSING = [name for name in ("diffusers", "transformers") if find_spec(name) is None]
 needs_hub = pytest.mark.skipif(
@@ -335,3 +337,21 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, function: s
     monkeypatch.setattr(_hub, "import_module", absent)
     with pytest.raises(ImportError, match=f"this needs {name}: pip install repdyn\\[pretrained\\]"):
         getattr(pretrained, function)("anything")
+
+
+@needs_hub
+def test_networks_of_the_hub_are_probed_under_label_noise_like_ours(dit: Path, mae: Path) -> None:
+    """An encoder reads images and no noise level; a latent denoiser reads latents at every one."""
+    y = np.arange(60) % 2
+    noise = 0.1 * torch.randn(60, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    pixels = (noise + 0.3 * torch.as_tensor(2 * y - 1)[:, None, None, None]).clamp(-1, 1)  # dark and light images
+    task = Task("brightness", pixels, y[:40], y[40:], 2)
+    config = EnsembleConfig(
+        sources=("weights",), layers=None, sigmas=(0.1, 0.5, 2.0), neighbours=1, shares=(0.0, 0.2), label_seeds=(0,)
+    )
+    encoder, denoiser = pretrained.load_mae(mae), pretrained.load_dit(dit)
+    found = measure_network(config, task, encoder, "masked")
+    assert found["sigmas"] is None and found["runs"][0]["best"]["accuracy"] == 1.0
+    latents = task._replace(images=denoiser.encode(task.images))
+    runs = measure_network(config, latents, denoiser)["runs"]
+    assert "levels" in runs[0] and runs[0]["sigma"] in config.sigmas and runs[0]["best"]["accuracy"] > 0.8

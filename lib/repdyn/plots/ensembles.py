@@ -142,14 +142,15 @@ def calibration(found: dict[str, Any], honest: np.ndarray) -> Figure:
     ``honest`` (shares,) is the calibration error to be expected of a probe that is right about its wrong labels.
     """
     fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.6))
-    axes[1].plot(_shares(found), honest, color=COLORS["grey"], lw=5, alpha=0.4, label="honest about wrong labels")
+    (band,) = axes[1].plot(_shares(found), honest, color=COLORS["grey"], lw=5, alpha=0.4)
     for ax, score, title in zip(axes, ("nll", "ece"), ("log-loss", "calibration error (15 bins)"), strict=True):
         for row in ("best", "levels", "concatenated", "layers"):
             label, color, marker, dash = _ROWS[row]
             _line(ax, _shares(found), table(found, row, score), label, color, marker, dash)
         shares_axis(ax, _shares(found))
         ax.set_ylabel(title)
-        ax.legend(loc="upper left", fontsize=9)
+    axes[0].legend(loc="upper left", fontsize=9)
+    axes[1].legend([band], ["honest about wrong labels"], loc="upper left", fontsize=9)
     return fig
 
 
