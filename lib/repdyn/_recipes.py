@@ -170,6 +170,9 @@ _ABLATIONS_SLICE = replace(
     repairs=tuple(row for row in _ABLATIONS.repairs if row[0] in ("dropout 0.5", "three levels, spread", "bottleneck")),
 )  # fmt: skip
 
+# The perceptron on CIFAR-10, 16 by 16 pixels in colour: twelve trainings, 4 CPU-minutes.
+_CIFAR = replace(_SHARING, base=replace(_DAES, dataset="cifar10-jpeg"), families=("vp",), long=(), seeds=(0,))
+_CIFAR_SLICE = replace(_SHARING_SLICE, base=replace(_DAES_SLICE, pool=1), seeds=(0,))
 # A U-Net for a look, not a curve: four trainings, 3 CPU-minutes.
 _UNET = SharingConfig(
     replace(_DAES, network="unet", widths=(8, 32), images=24_000, learning_rate=2e-3),
@@ -194,6 +197,7 @@ RECIPES: dict[str, Recipe] = {
     "fashion-csnr-noisy": _csnr("fashion-csnr-noisy", noisy_input=True),
     "fashion-generation": Recipe("fashion-generation", quality_curves.measure, _QUALITY, _QUALITY_SLICE),
     "weight-sharing": Recipe("weight-sharing", dae_curves.measure_sharing, _SHARING, _SHARING_SLICE),
+    "weight-sharing-cifar10": Recipe("weight-sharing-cifar10", dae_curves.measure_sharing, _CIFAR, _CIFAR_SLICE),
     "weight-sharing-unet": Recipe("weight-sharing-unet", dae_curves.measure_sharing, _UNET, _UNET_SLICE),
     "dae-ablations": Recipe("dae-ablations", dae_curves.measure_ablations, _ABLATIONS, _ABLATIONS_SLICE),
     "ccp59-segmentation-clean": _segmentation(
