@@ -153,7 +153,7 @@ _TWO_PATCH_SLICE = replace(_TWO_PATCH, n_snr2=(0.1, 10.0), strengths=(0.1, 5.0),
 _NOISY_MNIST = NoisyDigitsConfig(dataset="mnist", pool=2, num_train=2000, num_test=2000, hidden=512)
 _NOISY_SLICE = NoisyDigitsConfig(num_train=200, num_test=200, snrs=(1.0,), hidden=64, images=12_800, seeds=1)
 
-# 67 short trainings of a perceptron and four long ones: 16 CPU-minutes. Of the repairs, 24 more trainings: 5.
+# 66 short trainings of a perceptron and four long ones: about 16 CPU-minutes. Of the repairs, 24 more trainings: 5.
 _DAES = DAEConfig()
 _SHARING = SharingConfig(_DAES, long=("vp", "edm"))
 _ABLATIONS = AblationConfig(_DAES)
