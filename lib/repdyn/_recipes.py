@@ -160,7 +160,7 @@ _TWO_PATCH_SLICE = replace(_TWO_PATCH, n_snr2=(0.1, 10.0), strengths=(0.1, 5.0),
 _NOISY_MNIST = NoisyDigitsConfig(dataset="mnist", pool=2, num_train=2000, num_test=2000, hidden=512)
 _NOISY_SLICE = NoisyDigitsConfig(num_train=200, num_test=200, snrs=(1.0,), hidden=64, images=12_800, seeds=1)
 
-# 67 short trainings of a perceptron and four long ones: 16 CPU-minutes. Of the repairs, 24 more trainings: 5.
+# 66 short trainings of a perceptron and four long ones: about 16 CPU-minutes. Of the repairs, 24 more trainings: 5.
 _DAES = DAEConfig()
 _SHARING = SharingConfig(_DAES, long=("vp", "edm"))
 _ABLATIONS = AblationConfig(_DAES)
@@ -177,6 +177,9 @@ _ABLATIONS_SLICE = replace(
     repairs=tuple(row for row in _ABLATIONS.repairs if row[0] in ("dropout 0.5", "three levels, spread", "bottleneck")),
 )  # fmt: skip
 
+# The perceptron on CIFAR-10, 16 by 16 pixels in colour: twelve trainings, 4 CPU-minutes.
+_CIFAR = replace(_SHARING, base=replace(_DAES, dataset="cifar10-jpeg"), families=("vp",), long=(), seeds=(0,))
+_CIFAR_SLICE = replace(_SHARING_SLICE, base=replace(_DAES_SLICE, pool=1), seeds=(0,))
 # A U-Net for a look, not a curve: four trainings, 3 CPU-minutes.
 _UNET = SharingConfig(
     replace(_DAES, network="unet", widths=(8, 32), images=24_000, learning_rate=2e-3),
@@ -263,6 +266,7 @@ RECIPES: dict[str, Recipe] = {
     "ensembles-fashion": Recipe("ensembles-fashion", ensembles.measure, _ENSEMBLES, _ENSEMBLES_SLICE),
     "fashion-generation": Recipe("fashion-generation", quality_curves.measure, _QUALITY, _QUALITY_SLICE),
     "weight-sharing": Recipe("weight-sharing", dae_curves.measure_sharing, _SHARING, _SHARING_SLICE),
+    "weight-sharing-cifar10": Recipe("weight-sharing-cifar10", dae_curves.measure_sharing, _CIFAR, _CIFAR_SLICE),
     "weight-sharing-unet": Recipe("weight-sharing-unet", dae_curves.measure_sharing, _UNET, _UNET_SLICE),
     "dae-ablations": Recipe("dae-ablations", dae_curves.measure_ablations, _ABLATIONS, _ABLATIONS_SLICE),
     "ccp59-segmentation-clean": _segmentation(

@@ -97,7 +97,7 @@ def measure_sharing(
     ``change``, ``jacobian``; the same after the early stop as ``early``; ``best``, the index of the level whose
     features in the middle layer are the reference; from there to each level ``distance`` and its Monte Carlo
     ``distance_error``, a sliced Wasserstein distance of :func:`standardised` features, and ``cka``,
-    :func:`repdyn.metrics.linear_cka`. ``seeds_apart`` are these three between the references of the
+    :func:`repdyn.metrics.alignment.linear_cka`. ``seeds_apart`` are these three between the references of the
     first two seeds. ``pixels`` is the accuracy of the images themselves, ``untrained`` a measurement.
 
     With ``cache``, a folder, runs are kept there, and an interrupted sweep goes on from them.

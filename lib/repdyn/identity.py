@@ -37,7 +37,7 @@ def closeness(denoiser: nn.Module, images: Tensor, sigma: float, *, probes: int 
     """
     _check(images, sigma)
     generator = torch.Generator().manual_seed(_checks.integer("seed", seed, 0))
-    x = images + sigma * torch.randn(images.shape, generator=generator)
+    x = images + sigma * torch.randn(images.shape, generator=generator).to(images)
     was_training = denoiser.training
     denoiser.eval()
     try:

@@ -56,18 +56,19 @@ def shipped(sigmas: list[float], trained: list, untrained: list) -> Figure:
 
 def curves(result: dict[str, Any], layer: int) -> Figure:
     """Test accuracy of hidden layer ``layer`` against sigma, a panel for each family; bands span the seeds."""
-    fig, axes = plt.subplots(1, 3, figsize=(7.5, 3.5), sharey=True)
-    for ax, (family, kinds) in zip(axes, result["families"].items(), strict=True):
+    count = len(result["families"])
+    fig, axes = plt.subplots(1, count, figsize=(7.5 if count > 1 else 6, 3.5), sharey=True, squeeze=False)
+    for ax, (family, kinds) in zip(axes[0], result["families"].items(), strict=True):
         for kind in ("daes", "diffusion"):
             _band(ax, result["sigmas"], np.array(kinds[kind]["test"])[:, layer], kind)
         ax.axhline(np.mean(result["untrained"]["test"][layer]), color=COLORS["grey"], lw=1.2, ls=":")
         ax.axhline(result["pixels"], color=COLORS["black"], lw=1.2, ls=(0, (1, 1)))
         ax.set_title(FAMILIES[family])
         sigma_axis(ax)
-    axes[0].set_ylabel("test accuracy of a linear probe")
+    axes[0, 0].set_ylabel("test accuracy of a linear probe")
     lines = [("grey", ":", "untrained (VP)"), ("black", (0, (1, 1)), "pixels")]
     extra = [Line2D([], [], color=COLORS[color], lw=1.2, ls=style, label=name) for color, style, name in lines]
-    _legend_below(fig, axes[0], extra)
+    _legend_below(fig, axes[0, 0], extra)
     return fig
 
 
