@@ -186,7 +186,8 @@ def test_a_sweep_is_each_change_with_its_own_seeds(tmp_path: Path) -> None:
     alone = measure(replace(quick, width=4, seed=2))
     assert {key: runs[2][key] for key in alone} == alone and sweep.dataset == "digits"
     assert by_size(runs, quick, 8) == {8: runs[0]["checkpoints"][0]}, "the one after the base's length"
-    assert by_size(runs, quick, 4) == {40: runs[2]["checkpoints"][0]}
+    assert by_size(runs, quick, 8, seed=1) == {8: runs[1]["checkpoints"][0]}
+    assert by_size(runs, quick, 4, seed=2) == {40: runs[2]["checkpoints"][0]}
     with pytest.raises(ValueError, match="width: no run has 16"):
         by_size(runs, quick, 16)
 
