@@ -108,7 +108,7 @@ def measure_sweep(
 
 
 def by_size(runs: list[dict[str, Any]], base: MemoryConfig, width: int, seed: int = 0) -> dict[int, dict[str, Any]]:
-    """Size of the training set -> checkpoint after ``base.images``, of the runs with ``width`` and ``seed``; sizes rise.
+    """Size of the training set -> checkpoint after ``base.images``, of runs with ``width`` and ``seed``; sizes rise.
 
     ``runs`` are those of :func:`measure_sweep`. Raises ``ValueError`` if there is none.
     """
