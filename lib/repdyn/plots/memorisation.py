@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from repdyn.early_stopping import height
 from repdyn.plots import COLORS, MARKERS, sigma_axis
 
 __all__ = ["along", "copies", "curves_by_size", "live_curves", "loss_by_size", "ratios_below", "score_by_size"]
@@ -67,10 +66,13 @@ def curves_by_size(sigmas: list[float], found: dict[int, dict[int, dict[str, Any
     ``found`` is width -> size -> checkpoint.
     """
     fig, axes = plt.subplots(2, len(found), figsize=(7.5, 6.4), sharex=True, sharey="row", squeeze=False)
+    everywhere = sorted({size for sizes in found.values() for size in sizes})
+    looks = dict(zip(everywhere, zip(_SERIES, MARKERS, strict=True), strict=False))
     for column, (width, sizes) in zip(axes.T, found.items(), strict=True):
         column[0].set_title(f"U-Net, {width} channels")
         for ax, (part, name) in zip(column, _PARTS.items(), strict=True):
-            for (size, checkpoint), color, marker in zip(sizes.items(), _SERIES, MARKERS, strict=False):
+            for size, checkpoint in sizes.items():
+                color, marker = looks[size]
                 values = checkpoint[part]["accuracy"]
                 ax.plot(sigmas, values, "-", marker=marker, color=COLORS[color], label=f"{size:,}")
             if ax in axes[:, 0]:
@@ -82,7 +84,7 @@ def curves_by_size(sigmas: list[float], found: dict[int, dict[int, dict[str, Any
 
 
 def score_by_size(found: dict[int, dict[int, dict[str, Any]]], thresholds: list[float]) -> Figure:
-    """Against the size of the training set: share of new images, best accuracies, and heights of the posterior's peak.
+    """Against the size of the training set: share of new images, best accuracies, and heights of the hidden peak.
 
     ``found`` is width -> size -> checkpoint; the band of the share spans the lowest to the highest of ``thresholds``.
     """
@@ -98,10 +100,12 @@ def score_by_size(found: dict[int, dict[int, dict[str, Any]]], thresholds: list[
             name = f"{_PARTS[part]}, {width} channels"
             middle.plot(x, best, style, color=COLORS[color], mfc=face, label=name)
         for side, face in (("left", COLORS[color]), ("right", "white")):
-            _heights(bottom, list(x), list(sizes.values()), side, style, color, face, width)
+            shifted = [size * (1.06 if width == 8 else 0.94) for size in sizes]
+            drawn = {"fmt": style, "color": COLORS[color], "mfc": face, "label": f"{side} end, {width} channels"}
+            _heights(bottom, shifted, list(sizes.values()), side, **drawn)
     top.set(ylabel=f"share of generated images\nthat are new (ratio ≥ {thresholds[1]:.2f})", ylim=(-0.03, 1.05))
     middle.set_ylabel("accuracy at the\nbest noise level")
-    bottom.set(ylabel="posterior's peak\nabove the ends", xlabel="images in the training set")
+    bottom.set(ylabel="hidden peak\nabove the ends", xlabel="images in the training set")
     bottom.axhline(0, color=COLORS["black"], lw=1)
     bottom.set_xscale("log", base=2)
     sizes = sorted({size for column in found.values() for size in column})
@@ -111,15 +115,12 @@ def score_by_size(found: dict[int, dict[int, dict[str, Any]]], thresholds: list[
     return fig
 
 
-def _heights(
-    ax: Axes, x: list[int], checkpoints: list[dict], side: str, style: str, color: str, face: str, width: int
-) -> None:
-    peaks = [c["posterior"]["peak"] for c in checkpoints]
+def _heights(ax: Axes, x: list[float], checkpoints: list[dict], side: str, **drawn: str) -> None:
+    """Height of the hidden layer's peak above one end, with its interval."""
+    peaks = [c["layer"]["peak"] for c in checkpoints]
     values = np.array([peak[f"above_{side}"] for peak in peaks])
     low, high = np.array([peak[f"{side}_interval"] for peak in peaks]).T
-    shifted = np.array(x) * (1.06 if width == 8 else 0.94)
-    ax.errorbar(shifted, values, [values - low, high - values], fmt=style, color=COLORS[color], mfc=face, capsize=3,
-                lw=1.3, label=f"{side} end, {width} channels")  # fmt: skip
+    ax.errorbar(x, values, [values - low, high - values], capsize=3, lw=1.3, **drawn)
 
 
 def loss_by_size(found: dict[int, dict[int, dict[str, Any]]], level: int, sigma: float) -> Figure:
@@ -165,12 +166,15 @@ def along(runs: dict[int, list[dict[str, Any]]]) -> Figure:
         for part, color, style in (("posterior", "blue", "o-"), ("layer", "orange", "s--")):
             best = [c[part]["accuracy"][c[part]["peak"]["index"]] for c in stages]
             accuracy.plot(x, best, style, color=COLORS[color], label=_PARTS[part])
-            peak.plot(x, [height(c, part) for c in stages], style, color=COLORS[color], label=_PARTS[part])
+        _heights(peak, x, stages, "left", fmt="o-", color=COLORS["blue"], label="left end")
+        _heights(
+            peak, [1.05 * images for images in x], stages, "right", fmt="s--", color=COLORS["orange"], label="right end"
+        )
         peak.axhline(0, color=COLORS["black"], lw=1)
         peak.set_xscale("log", base=2)
         peak.set_xticks(x[::2], [f"{images // 1024}k" for images in x[::2]])
         peak.set_xlabel("images seen (k: 1,024)")
-    names = ("share that is new", "mean loss", "best accuracy", "peak above the\nhigher end")
+    names = ("share that is new", "mean loss", "best accuracy", "hidden peak\nabove the ends")
     for ax, name in zip(axes[:, 0], names, strict=True):
         ax.set_ylabel(name)
     for ax in axes[:, -1]:
