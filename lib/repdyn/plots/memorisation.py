@@ -157,7 +157,7 @@ def along(runs: dict[int, list[dict[str, Any]]]) -> Figure:
     for column, (size, stages) in zip(axes.T, runs.items(), strict=True):
         x = [c["images"] for c in stages]
         share, loss, accuracy, peak = column
-        share.set_title(f"{size:,} training images")
+        share.set_title(f"{size:,} images")
         share.plot(x, [c["novel"][0][1] for c in stages], "o-", color=COLORS["blue"], label="generated images")
         estimates = [min(c["estimate_novel"]) for c in stages]
         share.plot(x, estimates, "s--", color=COLORS["orange"], label="one-step estimates")
@@ -173,7 +173,7 @@ def along(runs: dict[int, list[dict[str, Any]]]) -> Figure:
         peak.axhline(0, color=COLORS["black"], lw=1)
         peak.set_xscale("log", base=2)
         peak.set_xticks(x[::2], [f"{images // 1024}k" for images in x[::2]])
-        peak.set_xlabel("images seen (k: 1,024)")
+    fig.supxlabel("images seen (k: 1,024)", fontsize=10.5)
     names = ("share that is new", "mean loss", "best accuracy", "hidden peak\nabove the ends")
     for ax, name in zip(axes[:, 0], names, strict=True):
         ax.set_ylabel(name)
