@@ -248,3 +248,8 @@ def test_the_record_reaches_from_copies_to_new_images() -> None:
     sizes = by_size(entry["metrics"]["runs"], recipe.config.base, 16)
     novel = [c["novel"][0][1] for c in sizes.values()]
     assert novel[0] < 0.1 and novel[-1] > 0.99 and sorted(novel) == pytest.approx(novel, abs=0.02)
+    # What the chapter and the ledger say in words.
+    stages = [c for run in entry["metrics"]["runs"] for c in run["checkpoints"]]
+    assert all(c["novel"][0][1] == 1 for c in stages if early_stopping.is_unimodal(c))
+    places = {run["change"]["num_train"]: early_stopping.stops(run["checkpoints"]) for run in entry["metrics"]["runs"]}
+    assert places[32]["hidden curve unimodal"] is None
