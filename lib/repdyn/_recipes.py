@@ -162,7 +162,11 @@ _MEMORY_CHANGES = (
     *(((("num_train", num), ("width", 8)), (0,)) for num in (32, 128, 8192, 16, 1024)),
     ((("num_train", 64), ("images", 131_072), ("checkpoints", 6)), (0,)),
     ((("num_train", 64), ("width", 8)), (0,)),
-    *(((("num_train", num),), (1,)) for num in (128, 8192)),
+    ((("num_train", 128),), (1,)),
+    ((("num_train", 8192), ("width", 8)), (1,)),
+    ((("num_train", 8192),), (1, 2)),
+    ((("num_train", 128), ("width", 8)), (1,)),
+    ((("num_train", 8192), ("width", 8)), (2,)),
 )
 _MEMORY_SLICE = MemoryConfig(
     dataset="fashion-mnist-mini", num_train=16, width=8, images=1280, precision="no", num_probe=400, num_test=300,

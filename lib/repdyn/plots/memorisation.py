@@ -12,7 +12,7 @@ from torch import Tensor
 
 from repdyn.plots import COLORS, MARKERS, sigma_axis
 
-__all__ = ["along", "copies", "curves_by_size", "live_curves", "loss_by_size", "ratios_below", "score_by_size"]
+__all__ = ["along", "copies", "curves_by_size", "live_curves", "loss_by_size", "ratios_below", "rises", "score_by_size"]
 
 _SERIES = ("blue", "sky", "green", "amber", "orange", "pink", "black")
 _PARTS = {"layer": "hidden layer", "posterior": "posterior estimate"}
@@ -24,18 +24,17 @@ def copies(rows: list[tuple[str, Tensor, Tensor]]) -> Figure:
 
     ``rows`` are (name, generated (n, 1, H, W), nearest (n, 1, H, W)), the same n for all.
     """
-    num = len(rows[0][1])
-    fig, axes = plt.subplots(2 * len(rows), num, figsize=(7.4, 1.8 * len(rows)), squeeze=False, layout="constrained")
-    fig.get_layout_engine().set(rect=(0, 0, 1, 0.94), hspace=0.12)
-    for pair, (name, made, nearest) in zip(np.split(axes, len(rows)), rows, strict=True):
-        for line, images, what in zip(pair, (made, nearest), ("generated", "nearest in\ntraining"), strict=True):
+    fig = plt.figure(figsize=(7.4, 2.0 * len(rows)), layout="constrained")
+    parts = fig.subfigures(len(rows), 1, squeeze=False)[:, 0]
+    for part, (name, made, nearest) in zip(parts, rows, strict=True):
+        part.suptitle(name, x=0.01, ha="left", fontsize=10.5)
+        lines = part.subplots(2, len(made))
+        for line, images, what in zip(lines, (made, nearest), ("generated", "nearest in\ntraining"), strict=True):
             for ax, image in zip(line, images, strict=True):
                 ax.imshow(image[0], cmap="gray", vmin=-1, vmax=1)
                 ax.set(xticks=[], yticks=[])
                 ax.grid(False)
             line[0].set_ylabel(what, rotation=0, ha="right", va="center", fontsize=9.5)
-        title = pair[0, 0].annotate(name, (0, 1.1), xycoords="axes fraction", fontsize=10.5)
-        title.set_in_layout(False)  # or the first column would be as wide as the title
     return fig
 
 
@@ -121,6 +120,24 @@ def _heights(ax: Axes, x: list[float], checkpoints: list[dict], side: str, **dra
     values = np.array([peak[f"above_{side}"] for peak in peaks])
     low, high = np.array([peak[f"{side}_interval"] for peak in peaks]).T
     ax.errorbar(x, values, [values - low, high - values], capsize=3, lw=1.3, **drawn)
+
+
+def rises(ax: Axes, values: dict[int, dict[int, list[float]]]) -> None:
+    """A contrast for each training, width -> size -> values, one for each seed, and their means joined."""
+    for width, sizes in values.items():
+        color, style = _STYLES[width]
+        shift = 1.06 if width == 8 else 0.94
+        for size, found in sizes.items():
+            ax.plot([shift * size] * len(found), found, style[0], color=COLORS[color], mfc="white")
+        x, means = [shift * size for size in sizes], [np.mean(found) for found in sizes.values()]
+        ax.plot(x, means, style[1:], color=COLORS[color], lw=1.2)
+        ax.plot([], [], style, color=COLORS[color], mfc="white", label=f"{width} channels")
+    ax.axhline(0, color=COLORS["black"], lw=1)
+    ax.set_xscale("log", base=2)
+    ticks = sorted({size for sizes in values.values() for size in sizes})
+    ax.set_xticks(ticks, [f"{size:,}" for size in ticks])
+    ax.set(xlabel="images in the training set", ylabel=r"rise of accuracy to $\sigma = 0.14$")
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def loss_by_size(found: dict[int, dict[int, dict[str, Any]]], level: int, sigma: float) -> Figure:
