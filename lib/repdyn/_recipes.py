@@ -154,7 +154,7 @@ _NOISY_MNIST = NoisyDigitsConfig(dataset="mnist", pool=2, num_train=2000, num_te
 _NOISY_SLICE = NoisyDigitsConfig(num_train=200, num_test=200, snrs=(1.0,), hidden=64, images=12_800, seeds=1)
 
 # Chosen such that copying sets in within the budget: with 16 channels 750 images a CPU-second and 90 seconds a
-# training (8 channels: 60), and 14 for each checkpoint. In all 22 CPU-minutes.
+# training (8 channels: 60), and 14 for each checkpoint. In all 30 CPU-minutes.
 _MEMORY_CHANGES = (
     ((("num_train", 32), ("checkpoints", 5), ("steps", (10, 20))), (0,)),
     ((("num_train", 8192), ("checkpoints", 4)), (0,)),
