@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from repdyn import _checks, datasets, features, sampling
 from repdyn._probing import probe_curves
-from repdyn.denoisers import Denoiser, dae_loss, edm_loss_weight
+from repdyn.denoisers import dae_loss, edm_loss_weight
 from repdyn.empirical import EmpiricalDenoiser
 from repdyn.features import POSTERIOR
 from repdyn.metrics import memorised, sliced_wasserstein
@@ -165,7 +165,7 @@ def score(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, An
 
 
 @torch.no_grad()
-def losses(denoiser: Denoiser, own: Scene, config: MemoryConfig) -> dict[str, list[float]]:
+def losses(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, list[float]]:
     """Weighted losses (L,) at ``loss_sigmas``: on ``train_loss`` and ``held_loss`` images; ``copy_train`` and
     ``copy_held``, those of the :class:`repdyn.empirical.EmpiricalDenoiser`; and ``estimate_novel``.
 

@@ -107,17 +107,17 @@ def measure_sweep(
     return {"runs": [{"change": c, "seed": s, **result} for (c, s), result in zip(plans, results, strict=True)]}
 
 
-def by_size(runs: list[dict[str, Any]], base: MemoryConfig, width: int) -> dict[int, dict[str, Any]]:
-    """Size of the training set -> checkpoint after ``base.images`` of the runs with ``width``, sizes rising.
+def by_size(runs: list[dict[str, Any]], base: MemoryConfig, width: int, seed: int = 0) -> dict[int, dict[str, Any]]:
+    """Size of the training set -> checkpoint after ``base.images``, of runs with ``width`` and ``seed``; sizes rise.
 
-    ``runs`` are those of :func:`measure_sweep`, the first of a size counts. Raises ``ValueError`` if there is none.
+    ``runs`` are those of :func:`measure_sweep`. Raises ``ValueError`` if there is none.
     """
     found: dict[int, dict[str, Any]] = {}
     for run in runs:
         fields = {"width": base.width, "num_train": base.num_train, **run["change"]}
         for checkpoint in run["checkpoints"]:
-            if fields["width"] == width and checkpoint["images"] == base.images:
-                found.setdefault(fields["num_train"], checkpoint)
+            if (fields["width"], run["seed"], checkpoint["images"]) == (width, seed, base.images):
+                found[fields["num_train"]] = checkpoint
     if not found:
-        raise ValueError(f"width: no run has {width} and a checkpoint after {base.images} images")
+        raise ValueError(f"width: no run has {width}, seed {seed} and a checkpoint after {base.images} images")
     return dict(sorted(found.items()))

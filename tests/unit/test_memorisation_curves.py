@@ -186,7 +186,8 @@ def test_a_sweep_is_each_change_with_its_own_seeds(tmp_path: Path) -> None:
     alone = measure(replace(quick, width=4, seed=2))
     assert {key: runs[2][key] for key in alone} == alone and sweep.dataset == "digits"
     assert by_size(runs, quick, 8) == {8: runs[0]["checkpoints"][0]}, "the one after the base's length"
-    assert by_size(runs, quick, 4) == {40: runs[2]["checkpoints"][0]}
+    assert by_size(runs, quick, 8, seed=1) == {8: runs[1]["checkpoints"][0]}
+    assert by_size(runs, quick, 4, seed=2) == {40: runs[2]["checkpoints"][0]}
     with pytest.raises(ValueError, match="width: no run has 16"):
         by_size(runs, quick, 16)
 
@@ -247,3 +248,11 @@ def test_the_record_reaches_from_copies_to_new_images() -> None:
     sizes = by_size(entry["metrics"]["runs"], recipe.config.base, 16)
     novel = [c["novel"][0][1] for c in sizes.values()]
     assert novel[0] < 0.1 and novel[-1] > 0.99 and sorted(novel) == pytest.approx(novel, abs=0.02)
+    # What the chapter and the ledger say in words.
+    stages = [c for run in entry["metrics"]["runs"] for c in run["checkpoints"]]
+    assert all(c["novel"][0][1] == 1 for c in stages if early_stopping.is_unimodal(c))
+    watched = [run for run in entry["metrics"]["runs"] if len(run["checkpoints"]) > 1]
+    never = [
+        run["change"]["num_train"] for run in watched if not any(map(early_stopping.is_unimodal, run["checkpoints"]))
+    ]
+    assert never == [32]

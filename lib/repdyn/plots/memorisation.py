@@ -10,10 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from repdyn.early_stopping import height
 from repdyn.plots import COLORS, MARKERS, sigma_axis
 
-__all__ = ["along", "copies", "curves_by_size", "live_curves", "loss_by_size", "ratios_below", "score_by_size"]
+__all__ = ["along", "copies", "curves_by_size", "live_curves", "loss_by_size", "ratios_below", "rises", "score_by_size"]
 
 _SERIES = ("blue", "sky", "green", "amber", "orange", "pink", "black")
 _PARTS = {"layer": "hidden layer", "posterior": "posterior estimate"}
@@ -25,18 +24,17 @@ def copies(rows: list[tuple[str, Tensor, Tensor]]) -> Figure:
 
     ``rows`` are (name, generated (n, 1, H, W), nearest (n, 1, H, W)), the same n for all.
     """
-    num = len(rows[0][1])
-    fig, axes = plt.subplots(2 * len(rows), num, figsize=(7.4, 1.8 * len(rows)), squeeze=False, layout="constrained")
-    fig.get_layout_engine().set(rect=(0, 0, 1, 0.94), hspace=0.12)
-    for pair, (name, made, nearest) in zip(np.split(axes, len(rows)), rows, strict=True):
-        for line, images, what in zip(pair, (made, nearest), ("generated", "nearest in\ntraining"), strict=True):
+    fig = plt.figure(figsize=(7.4, 2.0 * len(rows)), layout="constrained")
+    parts = fig.subfigures(len(rows), 1, squeeze=False)[:, 0]
+    for part, (name, made, nearest) in zip(parts, rows, strict=True):
+        part.suptitle(name, x=0.01, ha="left", fontsize=10.5)
+        lines = part.subplots(2, len(made))
+        for line, images, what in zip(lines, (made, nearest), ("generated", "nearest in\ntraining"), strict=True):
             for ax, image in zip(line, images, strict=True):
                 ax.imshow(image[0], cmap="gray", vmin=-1, vmax=1)
                 ax.set(xticks=[], yticks=[])
                 ax.grid(False)
             line[0].set_ylabel(what, rotation=0, ha="right", va="center", fontsize=9.5)
-        title = pair[0, 0].annotate(name, (0, 1.1), xycoords="axes fraction", fontsize=10.5)
-        title.set_in_layout(False)  # or the first column would be as wide as the title
     return fig
 
 
@@ -67,10 +65,13 @@ def curves_by_size(sigmas: list[float], found: dict[int, dict[int, dict[str, Any
     ``found`` is width -> size -> checkpoint.
     """
     fig, axes = plt.subplots(2, len(found), figsize=(7.5, 6.4), sharex=True, sharey="row", squeeze=False)
+    everywhere = sorted({size for sizes in found.values() for size in sizes})
+    looks = dict(zip(everywhere, zip(_SERIES, MARKERS, strict=True), strict=False))
     for column, (width, sizes) in zip(axes.T, found.items(), strict=True):
         column[0].set_title(f"U-Net, {width} channels")
         for ax, (part, name) in zip(column, _PARTS.items(), strict=True):
-            for (size, checkpoint), color, marker in zip(sizes.items(), _SERIES, MARKERS, strict=False):
+            for size, checkpoint in sizes.items():
+                color, marker = looks[size]
                 values = checkpoint[part]["accuracy"]
                 ax.plot(sigmas, values, "-", marker=marker, color=COLORS[color], label=f"{size:,}")
             if ax in axes[:, 0]:
@@ -82,7 +83,7 @@ def curves_by_size(sigmas: list[float], found: dict[int, dict[int, dict[str, Any
 
 
 def score_by_size(found: dict[int, dict[int, dict[str, Any]]], thresholds: list[float]) -> Figure:
-    """Against the size of the training set: share of new images, best accuracies, and heights of the posterior's peak.
+    """Against the size of the training set: share of new images, best accuracies, and heights of the hidden peak.
 
     ``found`` is width -> size -> checkpoint; the band of the share spans the lowest to the highest of ``thresholds``.
     """
@@ -98,10 +99,12 @@ def score_by_size(found: dict[int, dict[int, dict[str, Any]]], thresholds: list[
             name = f"{_PARTS[part]}, {width} channels"
             middle.plot(x, best, style, color=COLORS[color], mfc=face, label=name)
         for side, face in (("left", COLORS[color]), ("right", "white")):
-            _heights(bottom, list(x), list(sizes.values()), side, style, color, face, width)
+            shifted = [size * (1.06 if width == 8 else 0.94) for size in sizes]
+            drawn = {"fmt": style, "color": COLORS[color], "mfc": face, "label": f"{side} end, {width} channels"}
+            _heights(bottom, shifted, list(sizes.values()), side, **drawn)
     top.set(ylabel=f"share of generated images\nthat are new (ratio ≥ {thresholds[1]:.2f})", ylim=(-0.03, 1.05))
     middle.set_ylabel("accuracy at the\nbest noise level")
-    bottom.set(ylabel="posterior's peak\nabove the ends", xlabel="images in the training set")
+    bottom.set(ylabel="hidden peak\nabove the ends", xlabel="images in the training set")
     bottom.axhline(0, color=COLORS["black"], lw=1)
     bottom.set_xscale("log", base=2)
     sizes = sorted({size for column in found.values() for size in column})
@@ -111,15 +114,30 @@ def score_by_size(found: dict[int, dict[int, dict[str, Any]]], thresholds: list[
     return fig
 
 
-def _heights(
-    ax: Axes, x: list[int], checkpoints: list[dict], side: str, style: str, color: str, face: str, width: int
-) -> None:
-    peaks = [c["posterior"]["peak"] for c in checkpoints]
+def _heights(ax: Axes, x: list[float], checkpoints: list[dict], side: str, **drawn: str) -> None:
+    """Height of the hidden layer's peak above one end, with its interval."""
+    peaks = [c["layer"]["peak"] for c in checkpoints]
     values = np.array([peak[f"above_{side}"] for peak in peaks])
     low, high = np.array([peak[f"{side}_interval"] for peak in peaks]).T
-    shifted = np.array(x) * (1.06 if width == 8 else 0.94)
-    ax.errorbar(shifted, values, [values - low, high - values], fmt=style, color=COLORS[color], mfc=face, capsize=3,
-                lw=1.3, label=f"{side} end, {width} channels")  # fmt: skip
+    ax.errorbar(x, values, [values - low, high - values], capsize=3, lw=1.3, **drawn)
+
+
+def rises(ax: Axes, values: dict[int, dict[int, list[float]]]) -> None:
+    """A contrast for each training, width -> size -> values, one for each seed, and their means joined."""
+    for width, sizes in values.items():
+        color, style = _STYLES[width]
+        shift = 1.06 if width == 8 else 0.94
+        for size, found in sizes.items():
+            ax.plot([shift * size] * len(found), found, style[0], color=COLORS[color], mfc="white")
+        x, means = [shift * size for size in sizes], [np.mean(found) for found in sizes.values()]
+        ax.plot(x, means, style[1:], color=COLORS[color], lw=1.2)
+        ax.plot([], [], style, color=COLORS[color], mfc="white", label=f"{width} channels")
+    ax.axhline(0, color=COLORS["black"], lw=1)
+    ax.set_xscale("log", base=2)
+    ticks = sorted({size for sizes in values.values() for size in sizes})
+    ax.set_xticks(ticks, [f"{size:,}" for size in ticks])
+    ax.set(xlabel="images in the training set", ylabel=r"rise of accuracy to $\sigma = 0.14$")
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def loss_by_size(found: dict[int, dict[int, dict[str, Any]]], level: int, sigma: float) -> Figure:
@@ -156,7 +174,7 @@ def along(runs: dict[int, list[dict[str, Any]]]) -> Figure:
     for column, (size, stages) in zip(axes.T, runs.items(), strict=True):
         x = [c["images"] for c in stages]
         share, loss, accuracy, peak = column
-        share.set_title(f"{size:,} training images")
+        share.set_title(f"{size:,} images")
         share.plot(x, [c["novel"][0][1] for c in stages], "o-", color=COLORS["blue"], label="generated images")
         estimates = [min(c["estimate_novel"]) for c in stages]
         share.plot(x, estimates, "s--", color=COLORS["orange"], label="one-step estimates")
@@ -165,12 +183,15 @@ def along(runs: dict[int, list[dict[str, Any]]]) -> Figure:
         for part, color, style in (("posterior", "blue", "o-"), ("layer", "orange", "s--")):
             best = [c[part]["accuracy"][c[part]["peak"]["index"]] for c in stages]
             accuracy.plot(x, best, style, color=COLORS[color], label=_PARTS[part])
-            peak.plot(x, [height(c, part) for c in stages], style, color=COLORS[color], label=_PARTS[part])
+        _heights(peak, x, stages, "left", fmt="o-", color=COLORS["blue"], label="left end")
+        _heights(
+            peak, [1.05 * images for images in x], stages, "right", fmt="s--", color=COLORS["orange"], label="right end"
+        )
         peak.axhline(0, color=COLORS["black"], lw=1)
         peak.set_xscale("log", base=2)
         peak.set_xticks(x[::2], [f"{images // 1024}k" for images in x[::2]])
-        peak.set_xlabel("images seen (k: 1,024)")
-    names = ("share that is new", "mean loss", "best accuracy", "peak above the\nhigher end")
+    fig.supxlabel("images seen (k: 1,024)", fontsize=10.5)
+    names = ("share that is new", "mean loss", "best accuracy", "hidden peak\nabove the ends")
     for ax, name in zip(axes[:, 0], names, strict=True):
         ax.set_ylabel(name)
     for ax in axes[:, -1]:

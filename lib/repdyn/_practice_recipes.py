@@ -1,0 +1,118 @@
+"""The records of the part on practice, whose networks are trained for them: plans, slices and what they cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from repdyn import dae_curves, ensembles, memorisation_sweep
+from repdyn.dae_curves import AblationConfig, SharingConfig
+from repdyn.dae_runs import DAEConfig
+from repdyn.ensembles import EnsembleConfig
+from repdyn.memorisation_curves import MemoryConfig
+from repdyn.memorisation_sweep import MemorySweep
+from repdyn.networks.unet import UNetConfig
+from repdyn.records import Recipe
+from repdyn.training import TrainConfig
+
+__all__ = ["PRACTICE"]
+
+# 66 short trainings of a perceptron and four long ones: about 16 CPU-minutes. Of the repairs, 24 more trainings: 5.
+_DAES = DAEConfig()
+_SHARING = SharingConfig(_DAES, long=("vp", "edm"))
+_ABLATIONS = AblationConfig(_DAES)
+_DAES_SLICE = replace(
+    _DAES, dataset="fashion-mnist-mini", widths=(64, 64, 64), images=6400, num_train=900, num_test=600, num_noisy=20,
+    num_kept=100,
+)  # fmt: skip
+# Which level is best may turn on a single image: the slice is told from which one distances count.
+_SHARING_SLICE = replace(
+    _SHARING, base=_DAES_SLICE, sigmas=(0.002, 3.257), families=("vp",), long=(), reference=3.257
+)  # fmt: skip
+_ABLATIONS_SLICE = replace(
+    _ABLATIONS, base=_DAES_SLICE, seeds=(0,),
+    repairs=tuple(row for row in _ABLATIONS.repairs if row[0] in ("dropout 0.5", "three levels, spread", "bottleneck")),
+)  # fmt: skip
+
+# The perceptron on CIFAR-10, 16 by 16 pixels in colour: twelve trainings, 4 CPU-minutes.
+_CIFAR = replace(_SHARING, base=replace(_DAES, dataset="cifar10-jpeg"), families=("vp",), long=(), seeds=(0,))
+_CIFAR_SLICE = replace(_SHARING_SLICE, base=replace(_DAES_SLICE, pool=1), seeds=(0,))
+# A U-Net for a look, not a curve: four trainings, 3 CPU-minutes.
+_UNET = SharingConfig(
+    replace(_DAES, network="unet", widths=(8, 32), images=24_000, learning_rate=2e-3),
+    sigmas=(0.002, 0.14, 3.257), families=("vp",), seeds=(0,),
+)  # fmt: skip
+_UNET_SLICE = replace(_SHARING_SLICE, base=replace(_DAES_SLICE, network="unet", widths=(4, 8), images=1280), seeds=(0,))
+# Half the width of fashion-small and a thirteenth of its images. Measured on one busy core: 280 images a
+# CPU-second as a diffusion model or a masked auto-encoder, 1100 as an encoder alone; bf16, because fp32 was a quarter
+# slower. So 6 + 6 + 1.5 CPU-minutes of training, and about 15 for the features and the probes of all sources.
+_EQUAL_BUDGET = TrainConfig(
+    dataset="fashion-mnist",
+    network=UNetConfig(
+        resolution=28,
+        channels=1,
+        model_channels=16,
+        channel_mult=(1, 1, 3),
+        num_blocks=1,
+        attn_resolutions=(7,),
+        dropout=0.0,
+    ),
+    images=96_000,
+)
+# The classifiers have the learning rate of repdyn.image_classifier: EDM's, a quarter of it, leaves them far from
+# trained after so few steps (0.79 instead of 0.87 on test images).
+_ENSEMBLES = EnsembleConfig(
+    targets=("fashion-mnist", "mnist"),
+    training=_EQUAL_BUDGET,
+    learning_rates=(("supervised", 4e-3), ("end to end", 4e-3)),
+)
+# Levels apart, one layer, one penalty: nothing is chosen that could turn on one image.
+_ENSEMBLES_SLICE = replace(
+    _ENSEMBLES,
+    sources=("weights", "pixels"),
+    targets=("fashion-mnist-mini",),
+    training=None,
+    learning_rates=(),
+    num_train=800,
+    num_test=400,
+    sigmas=(0.06, 3.257, 20.0),
+    neighbours=1,
+    shares=(0.0, 0.6),
+    label_seeds=(0,),
+    layers=("dec/7x7_block1",),
+    l2=(1e-2,),
+    components=(32,),
+)
+
+# Chosen such that copying sets in within the budget: with 16 channels 750 images a CPU-second and 90 seconds a
+# training (8 channels: 60), and 14 for each checkpoint. In all 30 CPU-minutes.
+_MEMORY_CHANGES = (
+    ((("num_train", 32), ("checkpoints", 5), ("steps", (10, 20))), (0,)),
+    ((("num_train", 8192), ("checkpoints", 4)), (0,)),
+    *(((("num_train", num),), (0,)) for num in (16, 128, 1024)),
+    *(((("num_train", num), ("width", 8)), (0,)) for num in (32, 128, 8192, 16, 1024)),
+    ((("num_train", 64), ("images", 131_072), ("checkpoints", 6)), (0,)),
+    ((("num_train", 64), ("width", 8)), (0,)),
+    ((("num_train", 128),), (1,)),
+    ((("num_train", 8192), ("width", 8)), (1,)),
+    ((("num_train", 8192),), (1, 2)),
+    ((("num_train", 128), ("width", 8)), (1,)),
+    ((("num_train", 8192), ("width", 8)), (2,)),
+)
+_MEMORY_SLICE = MemoryConfig(
+    dataset="fashion-mnist-mini", num_train=16, width=8, images=1280, precision="no", num_probe=400, num_test=300,
+    sigmas=(0.14, 3.257), samples=32, thresholds=(0.2, 1 / 3), loss_sigmas=(0.585,), num_loss=200, validation=0.5,
+)  # fmt: skip
+
+PRACTICE: dict[str, Recipe] = {
+    "ensembles-fashion": Recipe("ensembles-fashion", ensembles.measure, _ENSEMBLES, _ENSEMBLES_SLICE),
+    "weight-sharing": Recipe("weight-sharing", dae_curves.measure_sharing, _SHARING, _SHARING_SLICE),
+    "weight-sharing-unet": Recipe("weight-sharing-unet", dae_curves.measure_sharing, _UNET, _UNET_SLICE),
+    "weight-sharing-cifar10": Recipe("weight-sharing-cifar10", dae_curves.measure_sharing, _CIFAR, _CIFAR_SLICE),
+    "dae-ablations": Recipe("dae-ablations", dae_curves.measure_ablations, _ABLATIONS, _ABLATIONS_SLICE),
+    "memorisation-sweep": Recipe(
+        "memorisation-sweep",
+        memorisation_sweep.measure_sweep,
+        MemorySweep(MemoryConfig(), _MEMORY_CHANGES),
+        MemorySweep(_MEMORY_SLICE),
+    ),
+}
