@@ -23,7 +23,19 @@ from repdyn.noise import PAPER_SIGMAS
 from repdyn.objectives import ClassifyingEncoder
 from repdyn.training import TrainConfig
 
-__all__ = ["SOURCES", "EnsembleConfig", "Task", "entry", "labelled", "measure", "measure_network", "table", "task"]
+__all__ = [
+    "SOURCES",
+    "EnsembleConfig",
+    "Labelled",
+    "Task",
+    "compare",
+    "entry",
+    "labelled",
+    "measure",
+    "measure_network",
+    "table",
+    "task",
+]
 
 #: What features come from: ``weights`` by name; one network trained here as a diffusion model, as a masked auto-encoder
 #: or as a classifier; the same network untrained; the pixels' principal components. ``end to end``: no features, but a
@@ -175,7 +187,7 @@ def measure_network(
     Returns ``target``, ``sigmas`` (None if the network is not told any, or is untrained) and ``runs``: for every share
     and label seed ``share``, ``seed``, ``layer``, ``sigma``, ``l2``, ``curve`` (test accuracy of that layer at each
     level) and rows of scores, ``accuracy``, ``nll``, ``ece``: ``best``, ``levels``, ``concatenated``, ``layers``,
-    ``bootstrap``, ``draws``, in so far as they exist, as :func:`repdyn._ensembling.compare` makes them. Ensembles also
+    ``bootstrap``, ``draws``, in so far as they exist, as :func:`compare` makes them. Ensembles also
     have the mean accuracy of their ``members`` and the ``correlation`` of their
     errors. ``cache``, a folder, keeps features.
     """

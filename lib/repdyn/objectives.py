@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from repdyn._batches import Batch
 from repdyn.networks.unet import UNet
-from repdyn.training import Objective
+from repdyn.training import Batch, Objective
 
 __all__ = ["ClassifyingEncoder", "Unconditioned", "classification", "masked_reconstruction", "random_mask"]
 

@@ -24,12 +24,14 @@ from torch import Tensor, nn
 
 from repdyn import _batches, _memory_format, datasets
 from repdyn._atomic import replacing
+from repdyn._batches import Batch
 from repdyn._train_config import TrainConfig, config_from_dict
 from repdyn.denoisers import EDMDenoiser, VPDenoiser, dae_loss, edm_loss_weight
 from repdyn.networks.unet import UNet
 from repdyn.noise import VP_TIMES, vp_sigma
 
 __all__ = [
+    "Batch",
     "Objective",
     "Step",
     "TrainConfig",
@@ -41,7 +43,7 @@ __all__ = [
 ]
 
 #: Losses (B,) of a model on what a step sees.
-Objective = Callable[[nn.Module, _batches.Batch], Tensor]
+Objective = Callable[[nn.Module, Batch], Tensor]
 
 
 @dataclass
@@ -171,7 +173,7 @@ def _optimise(
 
 
 def _loss(
-    config: TrainConfig, objective: Objective | None, model: nn.Module, weight: Tensor | float, batch: _batches.Batch
+    config: TrainConfig, objective: Objective | None, model: nn.Module, weight: Tensor | float, batch: Batch
 ) -> Tensor:
     x0, sigma, noise, conditions, _ = batch
     with torch.autocast(x0.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
