@@ -152,7 +152,8 @@ def score(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, An
     (thresholds,), the same of as many test images, and ``distance``, of the generated to the test images.
 
     A copy is an image for which the distance to the nearest training image is below the threshold times that to the
-    second nearest, :func:`repdyn.metrics.memorisation.memorised`. The distance is the sliced Wasserstein one, with its error.
+    second nearest, :func:`repdyn.metrics.memorisation.memorised`. The distance is the sliced Wasserstein one, with its
+    error.
     """
     made = [
         generate(denoiser, tuple(own.train.shape[1:]), config.samples, steps=steps, seed=config.seed)
