@@ -26,9 +26,10 @@ chapter: setup ## CHAPTER=stem: build one chapter, into _build/chapters/
 notebooks: setup ## regenerate notebooks/ from book/, for Colab
 	@$(PY) tools/make_notebooks.py
 
-# One thread a process: processes side by side use the cores better than threads that wait for each other.
+# One thread a process: processes side by side use the cores better than threads that wait for each other. By file,
+# because tests of one file share what took long to make, a chapter's run for instance.
 test: reader ## all tests: units, theory, every chapter in a reader's environment, the built pages
-	@OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	@OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 	@echo 'All tests passed. Times are above; the recorded numbers are in tests/chapters/baselines/.'
 
 baselines: reader ## CHAPTER=stem: rewrite a chapter's recorded numbers, print what changed

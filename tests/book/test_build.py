@@ -77,10 +77,6 @@ class Book:
         return text in re.sub(r"<[^>]*>", "", html)
 
 
-# One book, which the tests change one after the other: they belong to one process.
-pytestmark = pytest.mark.xdist_group("one book")
-
-
 @pytest.fixture(scope="module")
 def book(tmp_path_factory: pytest.TempPathFactory) -> Book:
     return Book(tmp_path_factory.mktemp("book"))

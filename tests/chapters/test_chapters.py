@@ -13,8 +13,6 @@ import pytest
 from project import chapters
 
 STEMS = [path.stem for path in chapters()]
-# A chapter runs once, for all tests of it: they belong to one process, and chapters to any.
-GROUPED = [pytest.param(stem, marks=pytest.mark.xdist_group(stem)) for stem in STEMS]
 
 
 @dataclass
@@ -37,7 +35,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> str:
     return baselines.reader_kernel(tmp_path_factory.mktemp("jupyter"))
 
 
-@pytest.fixture(scope="module", params=GROUPED)
+@pytest.fixture(scope="module", params=STEMS)
 def run(request: pytest.FixtureRequest, kernel: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
     stem, start = request.param, time.monotonic()
     try:
