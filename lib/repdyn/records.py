@@ -90,7 +90,7 @@ def write(record: dict[str, Any], folder: str | os.PathLike) -> Path:
 
 def read_any(name: str, folder: str | os.PathLike | None = None) -> dict[str, Any]:
     """The record ``name``, shipped or in ``folder``, whatever its configuration; ``ValueError`` if there is none."""
-    source = (_SHIPPED if folder is None else Path(folder)) / f"{name}.json"
+    source = _file(name, folder)
     if not source.is_file():
         raise ValueError(f"there is no record {name!r}: make it with 'repdyn record {name}'")
     try:
@@ -99,6 +99,10 @@ def read_any(name: str, folder: str | os.PathLike | None = None) -> dict[str, An
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"record {name!r} is damaged ({error}): restore the file, or make it anew") from error
     return record
+
+
+def _file(name: str, folder: str | os.PathLike | None) -> Any:
+    return (_SHIPPED if folder is None else Path(folder)) / f"{name}.json"
 
 
 def read(recipe: Recipe, folder: str | os.PathLike | None = None) -> dict[str, Any]:
@@ -116,8 +120,7 @@ def read(recipe: Recipe, folder: str | os.PathLike | None = None) -> dict[str, A
 
 def state(recipe: Recipe, folder: str | os.PathLike | None = None) -> str:
     """'recorded', 'missing', or 'stale: ...' with the reason: another configuration, or a damaged file."""
-    source = (_SHIPPED if folder is None else Path(folder)) / f"{recipe.name}.json"
-    if not source.is_file():
+    if not _file(recipe.name, folder).is_file():
         return "missing"
     try:
         record = read(recipe, folder)
