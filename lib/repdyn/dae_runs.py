@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from repdyn import datasets, features, training
 from repdyn._probing import probe_curves
@@ -97,8 +96,8 @@ def material(config: DAEConfig) -> Material:
 @functools.lru_cache(maxsize=1)  # the runs of a sweep have the same
 def _material(config: DAEConfig) -> Material:
     read = [image_subset(config, split) for split in ("train", "test")]
-    probed, tested = ((_pooled(part.images, config.pool), part.labels) for part in read)
-    return Material(_pooled(datasets.load(config.dataset, "train").images, config.pool), probed, tested)
+    probed, tested = ((datasets.to_unit_range(part.images, config.pool), part.labels) for part in read)
+    return Material(datasets.to_unit_range(datasets.load(config.dataset, "train").images, config.pool), probed, tested)
 
 
 def make_denoiser(config: DAEConfig, shape: tuple[int, int, int]) -> EDMDenoiser | VPDenoiser | PlainDenoiser:
@@ -194,7 +193,3 @@ def _closeness(config: DAEConfig, denoiser: nn.Module, own: Material) -> dict[st
     images = images.to(next(denoiser.parameters()).device)
     found = [closeness(denoiser, images, sigma, seed=0) for sigma in levels(config)]
     return {key: [getattr(level, key) for level in found] for key in ("error", "change", "jacobian")}
-
-
-def _pooled(images: Tensor, pool: int) -> Tensor:
-    return F.avg_pool2d(datasets.to_unit_range(images), pool)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from repdyn import _checks, datasets, features, sampling
+from repdyn import datasets, features, sampling
 from repdyn._probing import probe_curves
 from repdyn.denoisers import dae_loss, edm_loss_weight
 from repdyn.empirical import EmpiricalDenoiser
@@ -85,14 +85,9 @@ def scene(config: MemoryConfig) -> Scene:
         )
     order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(config.seed))
     chosen = rest[order[: config.num_train]]
-    images = [
-        _pooled(part, config.pool) for part in (train.images[chosen], train.images[labelled], test.images[tested])
-    ]
+    parts = (train.images[chosen], train.images[labelled], test.images[tested])
+    images = [datasets.to_unit_range(part, config.pool) for part in parts]
     return Scene(images[0], images[1], train.labels[labelled], images[2], test.labels[tested])
-
-
-def _pooled(images: Tensor, pool: int) -> Tensor:
-    return F.avg_pool2d(datasets.to_unit_range(images), _checks.integer("pool", pool, 1))
 
 
 def read(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, Any]:

@@ -307,3 +307,14 @@ def test_every_item_of_a_class_is_drawn_equally_often() -> None:
         counts[stratified_split(labels, 10, seed)[0]] += 1
     assert (counts[10:] == 2000).all()
     assert ((counts[:10] - 1000).abs() < 5 * (2000 * 0.25) ** 0.5).all()
+
+
+def test_pixels_are_averaged_over_squares() -> None:
+    images = torch.randint(256, (2, 3, 4, 7), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    pooled = datasets.to_unit_range(images, pool=2)
+    assert pooled.shape == (2, 3, 2, 3), "the seventh column is left over"
+    expected = images[..., :6].double().reshape(2, 3, 2, 2, 3, 2).mean((3, 5)) / 127.5 - 1
+    torch.testing.assert_close(pooled.double(), expected, atol=1e-6, rtol=0)
+    assert torch.equal(datasets.to_unit_range(images, pool=1), datasets.to_unit_range(images))
+    with pytest.raises(ValueError, match="pool"):
+        datasets.to_unit_range(images, pool=0)

@@ -19,7 +19,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from repdyn import _checks
 from repdyn.datasets import _decode, _files
 from repdyn.datasets._files import Archive, Decoded
 from repdyn.datasets._folder import image_folder
@@ -93,11 +95,16 @@ def fingerprint(name: str, *, path: str | os.PathLike | None = None, size: int |
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def to_unit_range(images: Tensor) -> Tensor:
-    """Turn uint8 pixels 0..255 into float32 in [-1, 1], the range in which EDM's noise levels are stated."""
+def to_unit_range(images: Tensor, pool: int = 1) -> Tensor:
+    """Turn uint8 pixels 0..255 into float32 in [-1, 1], the range in which EDM's noise levels are stated.
+
+    With ``pool`` images (N, C, H, W) are averaged over squares of ``pool`` by ``pool`` pixels; what is left over at an
+    edge is dropped. Raises ``ValueError`` for another type of pixels and a ``pool`` that is not positive.
+    """
     if images.dtype != torch.uint8:
         raise ValueError(f"images must be uint8, got {images.dtype}")
-    return images.to(torch.float32) / 127.5 - 1
+    unit = images.to(torch.float32) / 127.5 - 1
+    return unit if _checks.integer("pool", pool, 1) == 1 else F.avg_pool2d(unit, pool)
 
 
 def _check_split(name: str, split: str) -> None:
