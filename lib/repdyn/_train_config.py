@@ -82,6 +82,10 @@ class TrainConfig:
         """Number of optimiser steps."""
         return -(-self.images // self.batch_size)
 
+    def halvings(self, num: int) -> list[int]:
+        """The steps at the end of the training, of its half, its quarter, ...: ``num`` of them, the last first."""
+        return [max(1, self.steps >> i) for i in range(num)]
+
 
 def config_from_dict(values: dict) -> TrainConfig:
     """Rebuild a :class:`TrainConfig` from its JSON form; raises ``ValueError`` for fields it does not have."""

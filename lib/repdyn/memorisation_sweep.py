@@ -54,7 +54,7 @@ def learn(
     The denoiser is the live one: measure it before going on. A run that finds ``state_file`` goes on from it.
     """
     own = plan(config, train.shape[-1], train.shape[1])
-    stops = {max(1, own.steps >> i) for i in range(config.checkpoints)}
+    stops = own.halvings(config.checkpoints)
     for step in training.train(own, state_file, data=train):
         if step.step in stops:
             yield step.images, step.ema
@@ -89,8 +89,7 @@ def _complete(config: MemoryConfig, own: Scene, found: dict[int, Any], state: Pa
         return True
     trained = plan(config, own.train.shape[-1], own.train.shape[1])
     done = int(training.read_state(state)[1].get("step", 0))
-    stops = (max(1, trained.steps >> i) for i in range(config.checkpoints))
-    return all(step * trained.batch_size in found for step in stops if step <= done)
+    return all(step * trained.batch_size in found for step in trained.halvings(config.checkpoints) if step <= done)
 
 
 def measure_sweep(

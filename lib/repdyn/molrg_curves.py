@@ -118,7 +118,7 @@ def learn(config: LearningConfig, data: Tensor) -> Iterator[tuple[int, nn.Module
         learning_rate=config.learning_rate, warmup_images=0, preconditioning="epsilon", sigmas=tuple(levels.tolist()),
         precision="no", grad_clip=math.inf, seed=config.seed,
     )  # fmt: skip
-    stops = {max(1, plan.steps >> i) for i in range(config.checkpoints)}
+    stops = plan.halvings(config.checkpoints)
     denoiser = MLPDenoiser(config.n, config.hidden, seed=config.seed)
     for step in training.train(plan, denoiser=denoiser, data=data, cpu=True):
         if step.step in stops:

@@ -113,6 +113,7 @@ def train(name: str, out: str | os.PathLike = "runs", *, cpu: bool = False) -> P
     config = get(name)
     state_file = Path(out) / name / "state.safetensors"
     average, main = None, True
+    halvings = config.halvings(6)[1:]  # the end is exported from the state
     total = config.steps * config.batch_size
     with tqdm(total=total, unit="img", unit_scale=True, smoothing=0.01, delay=0.1) as bar:
         for step in training.train(config, state_file, cpu=cpu):
@@ -122,17 +123,13 @@ def train(name: str, out: str | os.PathLike = "runs", *, cpu: bool = False) -> P
             average = step.loss if average is None else 0.99 * average + 0.01 * step.loss
             bar.set_postfix(loss=f"{average:.4f}", refresh=False)
             bar.update(step.images - bar.n)
-            if step.step in _halvings(config):
+            if step.step in halvings:
                 images = f"weights-{step.images}.safetensors"
                 pretrained.export_step(step, config, state_file.with_name(images))
     weights = state_file.with_name("weights.safetensors")
     if main:
         pretrained.export(state_file, weights)
     return weights
-
-
-def _halvings(config: TrainConfig) -> list[int]:
-    return [max(1, config.steps >> k) for k in range(1, 6)]
 
 
 def recipe(name: str) -> Recipe:
