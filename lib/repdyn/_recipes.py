@@ -13,6 +13,7 @@ from repdyn import (
     pixel_curves,
     quality_curves,
     recovery,
+    training_curves,
     two_patch_curves,
 )
 from repdyn._practice_recipes import PRACTICE
@@ -25,6 +26,7 @@ from repdyn.pixel_curves import PixelCurveConfig
 from repdyn.quality_curves import QualityConfig
 from repdyn.records import Recipe
 from repdyn.recovery import RecoveryConfig, World
+from repdyn.training_curves import TrainingCurveConfig
 from repdyn.two_patch_curves import TwoPatchConfig
 
 __all__ = ["RECIPES"]
@@ -43,6 +45,26 @@ _SLICE = replace(
 
 def _curve(name: str, **changes: bool) -> Recipe:
     return Recipe(name, measure, replace(_FULL, **changes), replace(_SLICE, **changes))
+
+
+# A third of the training images, to save time. The copy of CIFAR-10 does not ship: neither do the slices' images.
+_CIFAR = replace(_FULL, weights="cifar10-small", dataset="cifar10-jpeg", num_train=20_000)
+_CIFAR_SLICE = replace(_CIFAR, num_train=300, num_test=150, sigmas=(0.06, 3.257), layers=("dec/8x8_block1",), l2=1e-2)
+# Few images and levels: there are many networks. The deepest layers named decide how much of a network is run.
+_CIFAR_STAGES = replace(
+    _CIFAR, num_train=5000, num_test=5000, sigmas=(0.002, 0.06, 0.296, 0.972, 3.257), splits=3, pixels=False
+)
+
+
+def _cifar_curve(name: str, **changes: str | bool) -> Recipe:
+    return Recipe(name, measure, replace(_CIFAR, **changes), replace(_CIFAR_SLICE, **changes))
+
+
+def _cifar_training(name: str, preset: str) -> Recipe:
+    steps = 25 * 50_000 // 128 + 1  # of the preset; what it leaves behind, by images seen, and its last weights
+    stages = tuple(f"runs/{preset}/weights-{(steps >> k) * 128}.safetensors" for k in (5, 4, 3, 2, 1))
+    full = TrainingCurveConfig(replace(_CIFAR_STAGES, weights=preset), (*stages, preset))
+    return Recipe(name, training_curves.measure, full, TrainingCurveConfig(_CIFAR_SLICE, (preset,)))
 
 
 # Bases from all training images; probes are fitted to a quarter of them, to save time.
@@ -166,6 +188,14 @@ RECIPES: dict[str, Recipe] = {
     "fashion-curve-noisy": _curve("fashion-curve-noisy", noisy_input=True, pixels=False),
     "fashion-csnr-clean": _csnr("fashion-csnr-clean"),
     "fashion-csnr-noisy": _csnr("fashion-csnr-noisy", noisy_input=True),
+    "cifar10-curve-clean": _cifar_curve("cifar10-curve-clean"),
+    "cifar10-curve-noisy": _cifar_curve("cifar10-curve-noisy", noisy_input=True, pixels=False),
+    "cifar10-ddpm-curve-clean": _cifar_curve("cifar10-ddpm-curve-clean", weights="cifar10-small-ddpm", pixels=False),
+    "cifar10-ddpm-curve-noisy": _cifar_curve(
+        "cifar10-ddpm-curve-noisy", weights="cifar10-small-ddpm", pixels=False, noisy_input=True
+    ),
+    "cifar10-training": _cifar_training("cifar10-training", "cifar10-small"),
+    "cifar10-ddpm-training": _cifar_training("cifar10-ddpm-training", "cifar10-small-ddpm"),
     "fashion-generation": Recipe("fashion-generation", quality_curves.measure, _QUALITY, _QUALITY_SLICE),
     "ccp59-segmentation-clean": _segmentation(
         "ccp59-segmentation-clean", full={"window": 7, "examples": 3, "example_sigmas": _ENDS_AND_MIDDLE}

@@ -1,0 +1,50 @@
+"""Accuracy against noise level along a training: when the unimodal curve appears, and what an untrained network gives."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from repdyn import curves, pretrained, sweeps
+from repdyn.curves import CurveConfig
+
+__all__ = ["TrainingCurveConfig", "measure"]
+
+
+@dataclass(frozen=True)
+class TrainingCurveConfig:
+    """The measurement ``curve`` for each of ``weights``, names or files, in the order of their training.
+
+    ``repdyn train`` leaves such files behind: the weights after 1/32, 1/16, ..., 1/2 of a training. With ``untrained``
+    the network with weights of ``curve.seed`` comes first, as after no image at all.
+    """
+
+    curve: CurveConfig
+    weights: tuple[str, ...]
+    untrained: bool = True
+
+
+def measure(
+    config: TrainingCurveConfig, *, cache: str | os.PathLike | None = None, progress: bool = False
+) -> dict[str, Any]:
+    """One result of :func:`repdyn.curves.measure` for each of the weights, with ``images``, how many they have seen.
+
+    Returns ``{"stages": [...]}``. With ``cache``, a folder, finished stages are kept there, and so are the features of
+    the one at work. Raises ``ValueError`` for weights that do not say how long they were trained, and
+    :class:`repdyn.sweeps.SweepError` for a stage that failed.
+    """
+    images = [pretrained.provenance(name).images for name in config.weights]
+    if None in images:
+        raise ValueError(f"{config.weights[images.index(None)]} does not say how many images it has seen")
+    plans = [replace(config.curve, weights=name, untrained=False) for name in config.weights]
+    if config.untrained:
+        plans.insert(0, replace(plans[0], untrained=True))
+        images.insert(0, 0)
+    results = sweeps.run(_curve, plans, cache=cache, progress=progress, desc="weights")
+    return {"stages": [{"images": n, **result} for n, result in zip(images, results, strict=True)]}
+
+
+def _curve(config: CurveConfig, folder: Path | None) -> dict[str, Any]:
+    return curves.measure(config, cache=folder)
