@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from repdyn import csnr
 from repdyn.plots import COLORS, sigma_axis
 
-__all__ = ["answer", "coefficients", "curves", "layer_map", "posterior_strip", "recorded"]
+__all__ = [
+    "along_training",
+    "answer",
+    "coefficients",
+    "curves",
+    "layer_map",
+    "posterior_strip",
+    "recorded",
+    "side_by_side",
+]
 
 
 def coefficients(sigma: np.ndarray, skip: np.ndarray, out: np.ndarray, weight: np.ndarray) -> Figure:
@@ -128,4 +139,40 @@ def answer(clean: dict[str, Any], noisy: dict[str, Any], *, num_test: int, d: in
     sigma_axis(theory)
     recorded(images, clean, noisy, num_test=num_test)
     images.set_title("U-Net on Fashion-MNIST")
+    return fig
+
+
+def side_by_side(models: Mapping[str, tuple[dict[str, Any], dict[str, Any]]], *, num_test: int) -> Figure:
+    """Recorded curves of several models, a panel each: name -> results for clean and for noisy input."""
+    fig, axes = plt.subplots(1, len(models), figsize=(7.5, 3.8), sharey=True, squeeze=False)
+    for ax, (name, (clean, noisy)) in zip(axes[0], models.items(), strict=True):
+        recorded(ax, clean, noisy, num_test=num_test)
+        ax.set_title(name)
+        ax.get_legend().remove()
+    low, high = (f([ax.get_ylim()[i] for ax in axes[0]]) for i, f in enumerate((min, max)))
+    axes[0, 0].set_ylim(low, high)
+    for ax in axes[0, 1:]:
+        ax.set_ylabel("")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9)
+    return fig
+
+
+def along_training(models: Mapping[str, list[dict[str, Any]]]) -> Figure:
+    """Accuracy at the best layer against sigma, a panel for each training: name -> stages, the untrained one first.
+
+    Stages are those of :func:`repdyn.training_curves.measure`; bands span the splits.
+    """
+    fig, axes = plt.subplots(1, len(models), figsize=(7.5, 3.8), sharey=True, squeeze=False)
+    for ax, (name, stages) in zip(axes[0], models.items(), strict=True):
+        shades = plt.get_cmap("viridis_r")(np.linspace(0.2, 1, max(1, len(stages) - 1)))
+        for stage, shade, marker in zip(stages, [to_rgba(COLORS["grey"]), *shades], "Do^sv<>ph", strict=False):
+            values = 100 * np.asarray(stage["test"])
+            label = f"{stage['images']:,}" if stage["images"] else "none: untrained"
+            ax.plot(stage["sigmas"], values.mean(0), marker=marker, color=shade, label=label)
+            ax.fill_between(stage["sigmas"], values.min(0), values.max(0), color=shade, alpha=0.2, lw=0)
+        sigma_axis(ax).set_title(name)
+    axes[0, 0].set_ylabel("accuracy of a linear probe, %")
+    fig.legend(
+        *axes[0, 0].get_legend_handles_labels(), title="images seen", loc="outside upper center", ncols=4, fontsize=9
+    )
     return fig
