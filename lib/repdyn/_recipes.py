@@ -52,7 +52,7 @@ _CIFAR = replace(_FULL, weights="cifar10-small", dataset="cifar10-jpeg", num_tra
 _CIFAR_SLICE = replace(_CIFAR, num_train=300, num_test=150, sigmas=(0.06, 3.257), layers=("dec/8x8_block1",), l2=1e-2)
 # Few images and levels: there are many networks. The deepest layers named decide how much of a network is run.
 _CIFAR_STAGES = replace(
-    _CIFAR, num_train=5000, num_test=5000, sigmas=(0.002, 0.06, 0.296, 0.972, 3.257), splits=3, pixels=False
+    _CIFAR, num_train=5000, num_test=5000, sigmas=(0.002, 0.06, 0.296, 1.088, 3.257), splits=3, pixels=False
 )
 
 
