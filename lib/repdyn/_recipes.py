@@ -50,22 +50,31 @@ def _curve(name: str, **changes: bool) -> Recipe:
 # A third of the training images, to save time. The copy of CIFAR-10 does not ship: neither do the slices' images.
 _CIFAR = replace(_FULL, weights="cifar10-small", dataset="cifar10-jpeg", num_train=20_000)
 _CIFAR_SLICE = replace(_CIFAR, num_train=300, num_test=150, sigmas=(0.06, 3.257), layers=("dec/8x8_block1",), l2=1e-2)
-# Few images and levels: there are many networks. The deepest layers named decide how much of a network is run.
-_CIFAR_STAGES = replace(
+
+
+def _cifar_curve(name: str, **changes: bool) -> Recipe:
+    return Recipe(name, measure, replace(_CIFAR, **changes), replace(_CIFAR_SLICE, **changes))
+
+
+# Few images and levels: there are many networks.
+_CIFAR_STAGE = replace(
     _CIFAR, num_train=5000, num_test=5000, sigmas=(0.002, 0.06, 0.296, 1.088, 3.257), splits=3, pixels=False
 )
 
 
-def _cifar_curve(name: str, **changes: str | bool) -> Recipe:
-    return Recipe(name, measure, replace(_CIFAR, **changes), replace(_CIFAR_SLICE, **changes))
+def _stages(preset: str, images: tuple[int, ...]) -> tuple[str, ...]:
+    """What ``repdyn train`` leaves behind along the way."""
+    return tuple(f"runs/{preset}/weights-{num}.safetensors" for num in images)
 
 
-def _cifar_training(name: str, preset: str) -> Recipe:
-    steps = 25 * 50_000 // 128 + 1  # of the preset; what it leaves behind, by images seen, and its last weights
-    stages = tuple(f"runs/{preset}/weights-{(steps >> k) * 128}.safetensors" for k in (5, 4, 3, 2, 1))
-    full = TrainingCurveConfig(replace(_CIFAR_STAGES, weights=preset), (*stages, preset))
-    return Recipe(name, training_curves.measure, full, TrainingCurveConfig(_CIFAR_SLICE, (preset,)))
-
+_CIFAR_TRAINING = TrainingCurveConfig(
+    _CIFAR_STAGE,
+    (
+        *_stages("cifar10-small", (39_040, 156_160, 312_448, 625_024)),
+        "cifar10-small",
+        *_stages("cifar10-small-ddpm", (39_040, 156_160, 312_448)),
+    ),
+)
 
 # Bases from all training images; probes are fitted to a quarter of them, to save time.
 _CSNR = CSNRConfig(dataset="fashion-mnist", validation=0.75)
@@ -190,12 +199,12 @@ RECIPES: dict[str, Recipe] = {
     "fashion-csnr-noisy": _csnr("fashion-csnr-noisy", noisy_input=True),
     "cifar10-curve-clean": _cifar_curve("cifar10-curve-clean"),
     "cifar10-curve-noisy": _cifar_curve("cifar10-curve-noisy", noisy_input=True, pixels=False),
-    "cifar10-ddpm-curve-clean": _cifar_curve("cifar10-ddpm-curve-clean", weights="cifar10-small-ddpm", pixels=False),
-    "cifar10-ddpm-curve-noisy": _cifar_curve(
-        "cifar10-ddpm-curve-noisy", weights="cifar10-small-ddpm", pixels=False, noisy_input=True
+    "cifar10-training": Recipe(
+        "cifar10-training",
+        training_curves.measure,
+        _CIFAR_TRAINING,
+        TrainingCurveConfig(_CIFAR_SLICE, ("cifar10-small",)),
     ),
-    "cifar10-training": _cifar_training("cifar10-training", "cifar10-small"),
-    "cifar10-ddpm-training": _cifar_training("cifar10-ddpm-training", "cifar10-small-ddpm"),
     "fashion-generation": Recipe("fashion-generation", quality_curves.measure, _QUALITY, _QUALITY_SLICE),
     "ccp59-segmentation-clean": _segmentation(
         "ccp59-segmentation-clean", full={"window": 7, "examples": 3, "example_sigmas": _ENDS_AND_MIDDLE}

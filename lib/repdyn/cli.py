@@ -65,15 +65,16 @@ def data(name: str | None, path: Path | None, size: int | None) -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the runs."
 )
+@click.option("--dataset", help="Another data set of the same shape, such as cifar10 in place of cifar10-jpeg.")
 @click.option("--cpu", is_flag=True, help="Stay on the CPU even if there is a GPU.")
-def train(preset: str, out: Path, cpu: bool) -> None:
+def train(preset: str, out: Path, dataset: str | None, cpu: bool) -> None:
     """Train PRESET, or go on where it stopped.
 
     The state lies in OUT/PRESET/state.safetensors and is saved every two minutes; run the same command again after an
     interruption. The averaged weights end up in OUT/PRESET/weights.safetensors, which repdyn.pretrained.load reads.
     Data is looked for in $REPDYN_DATA and the cache, and downloaded last.
     """
-    weights = presets.train(preset, out, cpu=cpu)
+    weights = presets.train(preset, out, dataset=dataset, cpu=cpu)
     click.echo(f"Weights in {weights}")
 
 

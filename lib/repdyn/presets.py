@@ -103,14 +103,15 @@ def get(name: str) -> TrainConfig:
     return PRESETS[name]
 
 
-def train(name: str, out: str | os.PathLike = "runs", *, cpu: bool = False) -> Path:
+def train(name: str, out: str | os.PathLike = "runs", *, dataset: str | None = None, cpu: bool = False) -> Path:
     """Train the preset ``name`` with a progress bar, or go on where it stopped; return the averaged weights' file.
 
     The state lies in ``out/name/state.safetensors``, the weights end up beside it, ready for
-    :func:`repdyn.pretrained.load`, and so do those after 1/32, 1/16, ..., 1/2 of the training. ``cpu`` keeps the
-    training off the GPU. Raises ``ValueError`` for an unknown preset.
+    :func:`repdyn.pretrained.load`, and so do those after 1/32, 1/16, ..., 1/2 of the training. ``dataset`` takes the
+    place of the preset's own, such as "cifar10" of its lossy copy. ``cpu`` keeps the training off the GPU. Raises
+    ``ValueError`` for an unknown preset or data set, and for a state of another data set in the same place.
     """
-    config = get(name)
+    config = get(name) if dataset is None else replace(get(name), dataset=dataset)
     state_file = Path(out) / name / "state.safetensors"
     average, main = None, True
     halvings = config.halvings(6)[1:]  # the end is exported from the state

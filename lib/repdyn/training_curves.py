@@ -1,4 +1,4 @@
-"""Accuracy against noise level along a training: when the unimodal curve appears, and what an untrained network gives."""
+"""Accuracy against noise level along a training: when the unimodal curve appears, what no training at all gives."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from repdyn import curves, pretrained, sweeps
+from repdyn import curves, datasets, pretrained, sweeps
 from repdyn.curves import CurveConfig
 
 __all__ = ["TrainingCurveConfig", "measure"]
@@ -15,10 +15,10 @@ __all__ = ["TrainingCurveConfig", "measure"]
 
 @dataclass(frozen=True)
 class TrainingCurveConfig:
-    """The measurement ``curve`` for each of ``weights``, names or files, in the order of their training.
+    """The measurement ``curve`` for each of ``weights``, names or files, of one training or of several.
 
     ``repdyn train`` leaves such files behind: the weights after 1/32, 1/16, ..., 1/2 of a training. With ``untrained``
-    the network with weights of ``curve.seed`` comes first, as after no image at all.
+    the first one's network with weights of ``curve.seed`` comes before all others, as after no image at all.
     """
 
     curve: CurveConfig
@@ -29,12 +29,13 @@ class TrainingCurveConfig:
 def measure(
     config: TrainingCurveConfig, *, cache: str | os.PathLike | None = None, progress: bool = False
 ) -> dict[str, Any]:
-    """One result of :func:`repdyn.curves.measure` for each of the weights, with ``images``, how many they have seen.
+    """One result of :func:`repdyn.curves.measure` for each of the weights, named, with how many ``images`` they saw.
 
     Returns ``{"stages": [...]}``. With ``cache``, a folder, finished stages are kept there, and so are the features of
-    the one at work. Raises ``ValueError`` for weights that do not say how long they were trained, and
-    :class:`repdyn.sweeps.SweepError` for a stage that failed.
+    the one at work. Raises ``ConnectionError`` for images that are not to be had, ``ValueError`` for weights that do
+    not say how long they were trained, and :class:`repdyn.sweeps.SweepError` for a stage that failed.
     """
+    datasets.load(config.curve.dataset, "test")  # images that are not here are an error of their own, before any work
     images = [pretrained.provenance(name).images for name in config.weights]
     if None in images:
         raise ValueError(f"{config.weights[images.index(None)]} does not say how many images it has seen")
@@ -43,7 +44,12 @@ def measure(
         plans.insert(0, replace(plans[0], untrained=True))
         images.insert(0, 0)
     results = sweeps.run(_curve, plans, cache=cache, progress=progress, desc="weights")
-    return {"stages": [{"images": n, **result} for n, result in zip(images, results, strict=True)]}
+    return {
+        "stages": [
+            {"weights": plan.weights, "images": num, **result}
+            for plan, num, result in zip(plans, images, results, strict=True)
+        ]
+    }
 
 
 def _curve(config: CurveConfig, folder: Path | None) -> dict[str, Any]:

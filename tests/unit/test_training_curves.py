@@ -45,6 +45,7 @@ def test_each_stage_is_the_curve_of_its_weights(weights: tuple[str, ...], tiny: 
         strict=True,
     ):
         expected = curves.measure(replace(CURVE, **changes))
+        assert stage["weights"] == changes["weights"]
         assert stage["test"] == expected["test"] and stage["posterior"] == expected["posterior"]
     assert stages[1]["posterior"] != stages[2]["posterior"] or stages[1]["test"] != stages[2]["test"]
 

@@ -16,16 +16,7 @@ from torch import Tensor, nn
 from repdyn import csnr
 from repdyn.plots import COLORS, sigma_axis
 
-__all__ = [
-    "along_training",
-    "answer",
-    "coefficients",
-    "curves",
-    "layer_map",
-    "posterior_strip",
-    "recorded",
-    "side_by_side",
-]
+__all__ = ["along_training", "answer", "coefficients", "curves", "layer_map", "posterior_strip", "recorded"]
 
 
 def coefficients(sigma: np.ndarray, skip: np.ndarray, out: np.ndarray, weight: np.ndarray) -> Figure:
@@ -142,37 +133,25 @@ def answer(clean: dict[str, Any], noisy: dict[str, Any], *, num_test: int, d: in
     return fig
 
 
-def side_by_side(models: Mapping[str, tuple[dict[str, Any], dict[str, Any]]], *, num_test: int) -> Figure:
-    """Recorded curves of several models, a panel each: name -> results for clean and for noisy input."""
-    fig, axes = plt.subplots(1, len(models), figsize=(7.5, 3.8), sharey=True, squeeze=False)
-    for ax, (name, (clean, noisy)) in zip(axes[0], models.items(), strict=True):
-        recorded(ax, clean, noisy, num_test=num_test)
-        ax.set_title(name)
-        ax.get_legend().remove()
-    low, high = (f([ax.get_ylim()[i] for ax in axes[0]]) for i, f in enumerate((min, max)))
-    axes[0, 0].set_ylim(low, high)
-    for ax in axes[0, 1:]:
-        ax.set_ylabel("")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=9)
-    return fig
-
-
 def along_training(models: Mapping[str, list[dict[str, Any]]]) -> Figure:
-    """Accuracy at the best layer against sigma, a panel for each training: name -> stages, the untrained one first.
+    """Accuracy at the best layer against sigma along trainings, a panel each: name -> stages.
 
-    Stages are those of :func:`repdyn.training_curves.measure`; bands span the splits.
+    Stages are those of :func:`repdyn.training_curves.measure`; bands span the splits. One colour is one number of
+    images seen, in all panels.
     """
-    fig, axes = plt.subplots(1, len(models), figsize=(7.5, 3.8), sharey=True, squeeze=False)
+    seen = sorted({stage["images"] for stages in models.values() for stage in stages if stage["images"]})
+    looks = dict(zip(seen, zip(plt.get_cmap("viridis_r")(np.linspace(0.2, 1, len(seen))), "o^sv<>ph", strict=False)))
+    looks[0] = (to_rgba(COLORS["grey"]), "D")
+    fig, axes = plt.subplots(1, len(models), figsize=(7.5, 4.2), sharey=True, squeeze=False)
+    handles: dict[str, Any] = {}
     for ax, (name, stages) in zip(axes[0], models.items(), strict=True):
-        shades = plt.get_cmap("viridis_r")(np.linspace(0.2, 1, max(1, len(stages) - 1)))
-        for stage, shade, marker in zip(stages, [to_rgba(COLORS["grey"]), *shades], "Do^sv<>ph", strict=False):
-            values = 100 * np.asarray(stage["test"])
+        for stage in stages:
+            color, marker = looks[stage["images"]]
+            accuracy = np.asarray(stage["test"])
             label = f"{stage['images']:,}" if stage["images"] else "none: untrained"
-            ax.plot(stage["sigmas"], values.mean(0), marker=marker, color=shade, label=label)
-            ax.fill_between(stage["sigmas"], values.min(0), values.max(0), color=shade, alpha=0.2, lw=0)
+            handles[label] = ax.plot(stage["sigmas"], accuracy.mean(0), marker=marker, color=color)[0]
+            ax.fill_between(stage["sigmas"], accuracy.min(0), accuracy.max(0), color=color, alpha=0.2, lw=0)
         sigma_axis(ax).set_title(name)
-    axes[0, 0].set_ylabel("accuracy of a linear probe, %")
-    fig.legend(
-        *axes[0, 0].get_legend_handles_labels(), title="images seen", loc="outside upper center", ncols=4, fontsize=9
-    )
+    axes[0, 0].set_ylabel("test accuracy of a linear probe")
+    fig.legend(handles.values(), handles, title="images seen", loc="outside upper center", ncols=3, fontsize=9)
     return fig
