@@ -20,7 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from repdyn import presets
 from repdyn.denoisers import EDMDenoiser, dae_loss
 from repdyn.features import extract
-from repdyn.networks.unet import Block, Conv, UNet, UNetConfig
+from repdyn.networks.blocks import Block, Conv
+from repdyn.networks.unet import UNet, UNetConfig
 
 BATCH, ROUNDS = 32, 5
 #: Widths of a UNet2DModel with as many parameters as the preset's network.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repdyn.networks import UNet, UNetConfig
-from repdyn.networks.unet import Block, Conv, FourierEmbedding, PositionalEmbedding
+from repdyn.networks.blocks import Block, Conv, FourierEmbedding, PositionalEmbedding
 
 # ------------------------------------------------------------------------------------------------ names and shapes
 

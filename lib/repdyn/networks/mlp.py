@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from repdyn import _checks
 from repdyn.denoisers import VPDenoiser
-from repdyn.networks.unet import PositionalEmbedding
+from repdyn.networks.blocks import PositionalEmbedding
 from repdyn.noise import ddpm_alpha_bar
 
 __all__ = ["MLP", "MLPDenoiser"]
