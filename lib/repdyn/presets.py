@@ -10,42 +10,15 @@ from tqdm import tqdm
 
 from repdyn import pretrained, training
 from repdyn._recipes import RECIPES
+from repdyn._shapes import CIFAR_UNET, FASHION_UNET
 from repdyn.networks.unet import UNetConfig
 from repdyn.records import Recipe
 from repdyn.training import TrainConfig
 
 __all__ = ["PRESETS", "RECIPES", "get", "recipe", "train"]
 
-_CIFAR_SMALL = TrainConfig(
-    dataset="cifar10-jpeg",
-    network=UNetConfig(
-        resolution=32,
-        channels=3,
-        model_channels=32,
-        channel_mult=(1, 1, 4, 4),
-        num_blocks=1,
-        attn_resolutions=(8,),
-        dropout=0.0,
-    ),
-    images=25 * 50_000,
-    batch_size=128,
-    flip=True,
-)
-
-_FASHION_SMALL = TrainConfig(
-    dataset="fashion-mnist",
-    network=UNetConfig(
-        resolution=28,
-        channels=1,
-        model_channels=32,
-        channel_mult=(1, 1, 3),
-        num_blocks=1,
-        attn_resolutions=(7,),
-        dropout=0.0,
-    ),
-    images=20 * 60_000,
-    batch_size=128,
-)
+_CIFAR_SMALL = TrainConfig(dataset="cifar10-jpeg", network=CIFAR_UNET, images=25 * 50_000, batch_size=128, flip=True)
+_FASHION_SMALL = TrainConfig(dataset="fashion-mnist", network=FASHION_UNET, images=20 * 60_000, batch_size=128)
 
 PRESETS: dict[str, TrainConfig] = {
     "fashion-small": _FASHION_SMALL,

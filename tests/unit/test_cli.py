@@ -222,21 +222,11 @@ def test_verify_without_a_record_says_how_to_make_it(counting: list[float]) -> N
     assert "there is no record 'fashion-curve-clean': make it with 'repdyn record fashion-curve-clean'" in result.output
 
 
-def slice_dataset(name: str) -> str | None:
-    """The set that a slice needs; None: its data is drawn from a seed."""
-    config = presets.recipe(name).slice_config
-    return getattr(getattr(config, "curve", config), "dataset", None)
-
-
 @pytest.mark.parametrize("name", presets.RECIPES)
 def test_the_shipped_records_agree_with_the_shipped_weights(name: str, shared_data: Path) -> None:
-    dataset = slice_dataset(name)
-    try:
-        if dataset is not None:
-            datasets.load(dataset, "test")
-    except ConnectionError:
-        pytest.skip(f"NOT TESTED: no {dataset} here; put it into a folder named by REPDYN_DATA")
     result = call("verify", name)
+    if "is not on this computer, nor to be had from the web" in result.output:
+        pytest.skip(f"NOT TESTED: {result.output.strip()}; put it into a folder named by REPDYN_DATA")
     assert (result.exit_code, result.output) == (0, f"{name}: agrees\n")
 
 
@@ -299,7 +289,9 @@ def test_recipes_are_named_as_they_are_found(name: str) -> None:
     weights, own = (getattr(config, "weights", None) for config in (recipe.config, recipe.slice_config))
     assert own == weights or set(own) < set(weights), "a slice is a part of its record"
     known = ("digits", "fashion-mnist-mini", "ccp4", "cifar10-jpeg", None)
-    assert slice_dataset(name) in known, "a slice needs shipped data, or verify says so"
+    config = recipe.slice_config
+    sets = getattr(config, "targets", (getattr(getattr(config, "curve", config), "dataset", None),))
+    assert set(sets) <= set(known), "a slice needs shipped data, or verify says so"
 
 
 # ----------------------------------------------------------------------------------------------- public surface
