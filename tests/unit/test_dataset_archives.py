@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from PIL import Image
 
@@ -201,6 +202,117 @@ def test_cifar10_is_read_in_its_order(offer: Offer) -> None:
     assert np.array_equal(test.images.numpy(), PIXELS[10:].reshape(-1, 3, 32, 32))
     assert train.labels.tolist() + test.labels.tolist() == LABELS
     assert train.classes == tuple(NAMES10)
+
+
+def test_cifar100_has_its_fine_labels(offer: Offer) -> None:
+    names = [f"thing {i}" for i in range(100)]
+    fine = [99, 0, 42]
+    labels = text2(b"fine_labels") + b"](" + b"".join(b"K" + bytes([label]) for label in fine) + b"e"
+    coarse = text2(b"coarse_labels") + b"](K\x01K\x01K\x01e"
+    batch = b"\x80\x02}(" + text2(b"data") + array2(PIXELS[:3]) + coarse + labels + b"u."
+    meta = pickle.dumps({"fine_label_names": names, "coarse_label_names": ["x"] * 20}, protocol=2)
+    files = {"train": batch2(PIXELS, LABELS), "test": batch, "meta": meta, "file.txt~": b""}
+    files = {f"cifar-100-python/{name}": content for name, content in files.items()}
+    place = offer("cifar100", tar(files, "w:gz"))
+    data = load("cifar100", "test")
+    assert np.array_equal(data.images.numpy(), PIXELS[:3].reshape(-1, 3, 32, 32))
+    assert data.labels.tolist() == fine and data.classes == tuple(names)
+    with pytest.raises(ValueError, match=f"{place}: cifar-100-python/train does not hold .* CIFAR-100 .'fine_labels'"):
+        load("cifar100", "train")
+
+
+# ------------------------------------------------------------------------------------- photographs, from their authors
+
+
+def textures(**changes: bytes | None) -> bytes:
+    files = {f"images/{kind}/{kind}_000{i}.jpg": picture((40 * i, 100 * k, 0), (90 + 10 * i, 70))
+             for k, kind in enumerate(("polka-dotted", "banded")) for i in range(3)}  # fmt: skip
+    files |= {f"labels/{part}1.txt": f"banded/banded_000{i}.jpg\npolka-dotted/polka-dotted_000{i}.jpg\n".encode()
+              for i, part in enumerate(("train", "val", "test"))}  # fmt: skip
+    files |= {"labels/train2.txt": b"banded/banded_0002.jpg\n", "imdb/imdb.mat": b"", "images/banded/.directory": b""}
+    kept = {f"dtd/{name}": content for name, content in (files | changes).items() if content is not None}
+    return tar(kept, "w:gz")
+
+
+def test_textures_in_their_first_split(offer: Offer) -> None:
+    offer("dtd", textures())
+    train, test = load("dtd", "train"), load("dtd", "test")
+    assert train.classes == test.classes == ("banded", "polka-dotted")
+    assert (train.images.shape, test.images.shape) == ((4, 3, 64, 64), (2, 3, 64, 64))
+    colours = [[0, 100, 0], [0, 0, 0], [40, 100, 0], [40, 0, 0]]  # train before validation, in the order of the lists
+    assert train.images[:, :, 30, 30].tolist() == colours and test.images[:, 0, 30, 30].tolist() == [80, 80]
+    assert train.labels.tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels/val1.txt": None}, "holds no dtd/labels/val1.txt"),
+        ({"images/banded/banded_0001.jpg": None}, "no images of the split 'train': banded/banded_0001.jpg is missing"),
+        ({"labels/train1.txt": b"", "labels/val1.txt": b"\n"}, "no images of the split 'train'"),
+        ({"images/banded/banded_0001.jpg": b"JFIF"}, "banded/banded_0001.jpg is not an image that can be read"),
+    ],
+)
+def test_textures_that_do_not_fit_their_lists(offer: Offer, changes: dict, message: str) -> None:
+    place = offer("dtd", textures(**changes))
+    with pytest.raises(ValueError, match=f"{place}: .*{message}.*; remove it and load again"):
+        load("dtd", "train")
+
+
+def matlab(**rows: list[int]) -> bytes:
+    stream = io.BytesIO()
+    scipy.io.savemat(stream, {name: np.array([row], dtype=np.uint16) for name, row in rows.items()})
+    return stream.getvalue()
+
+
+@pytest.fixture
+def flowers(offer: Offer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Offer an archive of five flowers with its two files beside it, or with others."""
+
+    def put(labels: bytes = matlab(labels=[2, 1, 2, 3, 1]), splits: bytes | None = None, num: int = 5) -> Path:
+        splits = matlab(trnid=[4, 1], valid=[3], tstid=[2, 5]) if splits is None else splits
+        files = {f"jpg/image_0000{i}.jpg": picture((50 * i, 0, 0), (80, 60 + i)) for i in range(1, num + 1)}
+        place = offer("flowers102", tar(files, "w:gz"))
+        beside = []
+        known = _table.PACKED["flowers102"]
+        for archive, content in zip(known.beside, (labels, splits), strict=True):
+            place.with_name(archive.filename).write_bytes(content)
+            beside.append(archive._replace(known_hash=f"md5:{hashlib.md5(content).hexdigest()}"))
+        monkeypatch.setitem(_table.PACKED, "flowers102", known._replace(beside=tuple(beside)))
+        return place
+
+    return put
+
+
+def test_flowers_with_labels_and_splits_beside_them(flowers: Callable[..., Path]) -> None:
+    flowers()
+    train, test = load("flowers102", "train"), load("flowers102", "test")
+    assert train.images.shape == (3, 3, 64, 64) and train.images[:, 0, 30, 30].tolist() == [200, 50, 150]
+    assert test.images[:, 0, 30, 30].tolist() == [100, 250]
+    assert (train.labels.tolist(), test.labels.tolist()) == ([2, 1, 1], [0, 0])
+    assert train.classes == test.classes == ("1", "2", "3")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num": 3}, "no images of the split 'train': 4 is missing"),
+        ({"labels": matlab(labels=[1, 2, 3])}, "no images of the split 'train': 4 is missing"),
+        ({"labels": b"MATLAB"}, "a MATLAB file without 'labels' that can be read"),
+        ({"splits": matlab(tstid=[1])}, "a MATLAB file without 'trnid' that can be read"),
+    ],
+)
+def test_flowers_that_do_not_fit_are_refused(flowers: Callable[..., Path], changes: dict, message: str) -> None:
+    place = flowers(**changes)
+    with pytest.raises(ValueError, match=f"{place}: .*{message}"):
+        load("flowers102", "train")
+
+
+def test_every_file_of_flowers_is_verified(flowers: Callable[..., Path]) -> None:
+    splits = flowers().with_name("setid.mat")
+    splits.write_bytes(splits.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"setid.mat does not hold the official setid.mat"):
+        load("flowers102", "train")
 
 
 class Runs:

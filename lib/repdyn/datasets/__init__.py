@@ -1,10 +1,10 @@
 """Image data by name: embedded subsets, and full sets found on disk or downloaded once and verified.
 
 A set that is not embedded is looked for in an explicit folder, in the folder named by the environment variable
-``REPDYN_DATA``, in the cache, and is downloaded last, where it can be: canonical MNIST, Fashion-MNIST and CIFAR-10.
-The other archives are reduced or lossy copies that no site offers; they come by ``REPDYN_DATA``. Whatever is found is
-verified before it is used; archives are read in memory, and nothing in them is executed. Decoded archives are kept in
-the cache.
+``REPDYN_DATA``, in the cache, and is downloaded last, where it can be: canonical MNIST, Fashion-MNIST, CIFAR-10 and
+CIFAR-100, Describable Textures, Flowers 102. The other archives are reduced or lossy copies that no site offers; they
+come by ``REPDYN_DATA``. Whatever is found is verified before it is used; archives are read in memory, and nothing in
+them is executed. Decoded archives are kept in the cache.
 """
 
 from __future__ import annotations
@@ -148,15 +148,17 @@ def _idx_file(name: str, filename: str, path: str | os.PathLike | None) -> np.nd
 
 
 def _packed(name: str, split: str, path: str | os.PathLike | None) -> Decoded:
-    archive, decode, layout, num_test, renamed = PACKED[name]
-    place = _files.find(archive, path)
-    kept = _files.decoded_file(archive, split)
+    packed = PACKED[name]
+    place = _files.find(packed.archive, path)
+    kept = _files.decoded_file(packed.archive, split)
     if place is None and not kept.is_file():
-        place = _files.download(archive)
-    content = _files.read_verified(archive, place) if place else b""
+        place = _files.download(packed.archive)
+    content = _files.read_verified(packed.archive, place) if place else b""
     if kept.is_file():
         return _files.read_decoded(kept)
-    data = _decoding(place, decode, content, layout, renamed.get(split, split), num_test)
+    others = [_files.read_verified(one, _files.find(one, path) or _files.download(one)) for one in packed.beside]
+    their_split = packed.renamed.get(split, split)
+    data = _decoding(place, packed.decode, content, packed.layout, their_split, packed.num_test, *others)
     _files.keep_decoded(kept, data)
     return data
 

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from repdyn.datasets._files import Decoded
 from repdyn.datasets._split import stratified_split
@@ -55,13 +55,19 @@ def members(content: bytes) -> Iterator[tuple[str, bytes]]:
         raise ValueError(f"truncated or damaged ({error})") from error
 
 
-def pixels(content: bytes, name: str, mode: str = "RGB") -> np.ndarray:
-    """An encoded image as uint8 (3, H, W), or (H, W) in ``mode`` 'L', which is for masks and never converts."""
+def pixels(content: bytes, name: str, mode: str = "RGB", size: int | None = None) -> np.ndarray:
+    """An encoded image as uint8 (3, H, W), or (H, W) in ``mode`` 'L', which is for masks and never converts.
+
+    With ``size`` its centre square is resized (Lanczos) to ``size`` by ``size`` pixels.
+    """
     try:
         with Image.open(io.BytesIO(content)) as image:
             if mode == "L" and image.mode != "L":
                 raise ValueError(f"a mask must be 8-bit grey, not {image.mode}")
-            array = np.asarray(image.convert(mode))
+            converted = image.convert(mode)
+            if size is not None:
+                converted = ImageOps.fit(converted, (size, size), Image.Resampling.LANCZOS)
+            array = np.asarray(converted)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{name} is not an image that can be read ({error})") from error
     return array if mode == "L" else array.transpose(2, 0, 1)
@@ -138,7 +144,7 @@ def _drawn(labels: np.ndarray, num_test: int, split: str) -> np.ndarray:
 
 
 class _Inert:
-    """Stands for numpy's constructors in CIFAR-10's pickles, and does nothing but remember."""
+    """Stands for numpy's constructors in CIFAR's pickles, and does nothing but remember."""
 
     def __init__(self, *arguments: object) -> None:
         self.arguments = arguments
@@ -171,7 +177,7 @@ def plain_pickle(content: bytes, name: str) -> dict:
     return data
 
 
-def _cifar_batch(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _cifar_batch(content: bytes, name: str, key: str, classes: int) -> tuple[np.ndarray, np.ndarray]:
     batch = plain_pickle(content, name)
     try:
         _, shape, dtype, fortran, raw = batch["data"].state  # numpy's state of an array
@@ -179,24 +185,31 @@ def _cifar_batch(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
         if dtype.arguments[0] != "u1" or len(shape) != 2 or shape[1] != 3072:
             raise ValueError(f"an array {shape} of {dtype.arguments[0]!r}")
         flat = np.frombuffer(raw, dtype=np.uint8).reshape(shape, order="F" if fortran else "C")
-        labels = np.array(batch["labels"], dtype=np.int64)
-        if labels.shape != (len(flat),) or not ((labels >= 0) & (labels < 10)).all():
+        labels = np.array(batch[key], dtype=np.int64)
+        if labels.shape != (len(flat),) or not ((labels >= 0) & (labels < classes)).all():
             raise ValueError(f"labels {labels.shape}")
     except (AttributeError, KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{name} does not hold images and labels of CIFAR-10 ({error})") from error
+        raise ValueError(f"{name} does not hold images and labels of CIFAR-{classes} ({error})") from error
     return flat.reshape(-1, 3, 32, 32), labels
 
 
-def cifar(content: bytes, layout: str, split: str, num_test: int | None) -> Decoded:
+def cifar10(content: bytes, layout: str, split: str, num_test: int | None) -> Decoded:
     """The Python version of CIFAR-10: pickles named by ``layout``, which has a group 'split'."""
-    files = {path: encoded for path, encoded in members(content)}
-    prefix = {"train": "data", "test": "test"}[split]
-    names = sorted(path for path in files if (match := re.fullmatch(layout, path)) and match["split"] == prefix)
-    meta = [path for path in files if path.endswith("/batches.meta")]
-    if not names or not meta:
-        raise ValueError("does not hold the batches of CIFAR-10")
-    parts = [_cifar_batch(files[name], name) for name in names]
-    classes = plain_pickle(files[meta[0]], meta[0]).get("label_names")
-    if not isinstance(classes, list) or len(classes) != 10:
-        raise ValueError(f"{meta[0]} does not name ten classes")
+    return _cifar(dict(members(content)), layout, {"train": "data", "test": "test"}[split], "batches.meta", "", 10)
+
+
+def cifar100(content: bytes, layout: str, split: str, num_test: int | None) -> Decoded:
+    """The Python version of CIFAR-100, with its hundred fine labels."""
+    return _cifar(dict(members(content)), layout, split, "meta", "fine_", 100)
+
+
+def _cifar(files: dict[str, bytes], layout: str, split: str, meta: str, kind: str, num_classes: int) -> Decoded:
+    names = sorted(path for path in files if (match := re.fullmatch(layout, path)) and match["split"] == split)
+    tables = [path for path in files if path.endswith(f"/{meta}")]
+    if not names or not tables:
+        raise ValueError(f"does not hold the batches of CIFAR-{num_classes}")
+    parts = [_cifar_batch(files[name], name, f"{kind}labels", num_classes) for name in names]
+    classes = plain_pickle(files[tables[0]], tables[0]).get(f"{kind}label_names")
+    if not isinstance(classes, list) or len(classes) != num_classes:
+        raise ValueError(f"{tables[0]} does not name {num_classes} classes")
     return Decoded(*(np.concatenate(arrays) for arrays in zip(*parts)), tuple(map(str, classes)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from repdyn.datasets import _decode, _merge
+from repdyn.datasets import _decode, _merge, _photographs
 from repdyn.datasets._files import Archive, Decoded
 
 FASHION_CLASSES = (
@@ -31,13 +31,17 @@ class Idx(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """One archive: how it is decoded, the pattern of its paths, images drawn for the test split if it has none."""
+    """One archive: how it is decoded, the pattern of its paths, images drawn for the test split if it has none.
+
+    The contents of files ``beside`` it, such as its labels, are further arguments of ``decode``.
+    """
 
     archive: Archive
-    decode: Callable[[bytes, str, str, int | None], Decoded]
+    decode: Callable[..., Decoded]
     layout: str
     num_test: int | None = None
     renamed: dict[str, str] = {}  # our split -> the archive's
+    beside: tuple[Archive, ...] = ()
 
 
 _RESEARCH = "none stated with the copy; published for research"
@@ -55,6 +59,7 @@ DESCRIPTIONS = {
         "CIFAR-10 encoded anew as JPEG, quality 75, 4:2:0: lossy, not comparable with CIFAR-10 in FID or likelihood",
         "none stated; cite Krizhevsky (2009)",
     ),
+    "cifar100": Description("canonical, fine labels, 32x32 RGB, lossless", "none stated; cite Krizhevsky (2009)"),
     "tinyimagenet100-32": Description(
         "every second class of Tiny ImageNet, 300 / 50 images each, reduced to 32x32 (twice lossy); test is its val",
         _IMAGENET,
@@ -67,6 +72,14 @@ DESCRIPTIONS = {
     "dtd10": Description(
         "10 of the 47 classes of Describable Textures, reduced to 64x64; our split, 90 / 30 of each class, seed 0",
         _RESEARCH,
+    ),
+    "flowers102": Description(
+        "Oxford Flowers 102, centre squares reduced to 64x64; official split, training and validation together",
+        _RESEARCH,
+    ),
+    "dtd": Description(
+        "Describable Textures, 47 classes, centre squares reduced to 64x64; official split 1, train and val together",
+        "for research, see its site",
     ),
     "camvid12": Description(
         "CamVid in SegNet's split, reduced to 128x96; per-pixel labels, 11 is void",
@@ -132,6 +145,7 @@ IDX = {
     ),
 }
 
+_FLOWERS = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/"
 _VAL = {"test": "val"}
 _MASKED = r"(?P<kind>images|masks)/(?P<stem>[^/]+)\.(?:jpg|png)"
 
@@ -143,8 +157,37 @@ PACKED = {
             "md5:c58f30108f718f92721af3b95e74349a",
             "https://www.cs.toronto.edu/~kriz/",
         ),
-        _decode.cifar,
+        _decode.cifar10,
         r"cifar-10-batches-py/(?P<split>data|test)_batch(?:_[1-5])?",
+    ),
+    "cifar100": Packed(
+        Archive(
+            "cifar100",
+            "cifar-100-python.tar.gz",
+            "md5:eb9058c3a382ffc7106e4002c42a8d85",
+            "https://www.cs.toronto.edu/~kriz/",
+        ),
+        _decode.cifar100,
+        r"cifar-100-python/(?P<split>train|test)",
+    ),
+    "dtd": Packed(
+        Archive(
+            "dtd",
+            "dtd-r1.0.1.tar.gz",
+            "md5:fff73e5086ae6bdbea199a49dfb8a4c1",
+            "https://www.robots.ox.ac.uk/~vgg/data/dtd/download/",
+        ),
+        _photographs.textures,
+        r"dtd/images/(?P<name>(?P<label>[\w-]+)/[\w-]+\.jpg)",
+    ),
+    "flowers102": Packed(
+        Archive("flowers102", "102flowers.tgz", "md5:52808999861908f626f3c1f4e79d11fa", _FLOWERS),
+        _photographs.flowers,
+        r"jpg/image_(?P<number>\d{5})\.jpg",
+        beside=(
+            Archive("flowers102", "imagelabels.mat", "md5:e0620be6f572b9609742df49c70aed4d", _FLOWERS),
+            Archive("flowers102", "setid.mat", "md5:a5357ecc9cb78c4bef273ce3793fc85c", _FLOWERS),
+        ),
     ),
     "cifar10-jpeg": Packed(
         Archive(
