@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 from repdyn._atomic import replacing
+from repdyn._stopwatch import Stopwatch
 
 __all__ = ["Recipe", "disagreements", "make", "obtain", "provenance", "read", "read_any", "state", "verify", "write"]
 
@@ -38,7 +38,11 @@ class Recipe:
 
 
 def make(recipe: Recipe, *, cache: str | os.PathLike | None = None, progress: bool = True) -> dict[str, Any]:
-    """Run a recipe in full and on its slice; return the record, ready for :func:`write`."""
+    """Run a recipe in full and on its slice; return the record, ready for :func:`write`.
+
+    With ``cache``, a folder, an interrupted measurement goes on from what is kept there, and its time is that of all
+    its starts.
+    """
     record = _run(recipe, cache, progress)
     record["slice"] = {"config": _plain(recipe.slice_config), "metrics": recipe.measure(recipe.slice_config)}
     return record
@@ -56,9 +60,9 @@ def obtain(recipe: Recipe, *, rerun: bool = False, **changes: Any) -> dict[str, 
 
 
 def _run(recipe: Recipe, cache: str | os.PathLike | None, progress: bool) -> dict[str, Any]:
-    started = time.monotonic()
-    metrics = recipe.measure(recipe.config, cache=cache, progress=progress)
-    seconds = round(time.monotonic() - started, 1)
+    with Stopwatch(cache) as watch:
+        metrics = recipe.measure(recipe.config, cache=cache, progress=progress)
+        seconds = round(watch.seconds, 1)
     return {
         "name": recipe.name,
         "config": _plain(recipe.config),

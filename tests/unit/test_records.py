@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from repdyn import records
+from repdyn._stopwatch import Stopwatch
 from repdyn.records import Recipe
 
 
@@ -63,6 +65,29 @@ def test_the_full_measurement_gets_the_cache_and_the_slice_does_not(tmp_path: Pa
 
     records.make(replace(RECIPE, measure=watched), cache=tmp_path, progress=False)
     assert calls == [(RECIPE.config, {"cache": tmp_path, "progress": False}), (RECIPE.slice_config, {})]
+
+
+def test_the_time_of_an_interrupted_start_counts(tmp_path: Path) -> None:
+    def interrupted(config: Config, **_: object) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    (tmp_path / "seconds").write_text("3600.0")  # left by a start that was killed
+    with pytest.raises(KeyboardInterrupt):
+        records.make(replace(RECIPE, measure=interrupted), cache=tmp_path, progress=False)
+    record = records.make(RECIPE, cache=tmp_path, progress=False)
+    assert 3600 <= record["provenance"]["seconds"] < 3700
+    (tmp_path / "seconds").write_text("an hour")
+    with pytest.raises(ValueError, match="seconds holds no number of seconds: remove it"):
+        records.make(RECIPE, cache=tmp_path, progress=False)
+
+
+def test_seconds_are_saved_while_they_pass(tmp_path: Path) -> None:
+    with Stopwatch(tmp_path, save_every_s=0.02) as watch:
+        deadline = time.monotonic() + 10
+        while not (tmp_path / "seconds").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert 0 <= float((tmp_path / "seconds").read_text()) <= watch.seconds + 0.1
+    assert Stopwatch(None).__enter__().seconds >= 0
 
 
 def test_obtain_reads_the_record_or_measures_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
