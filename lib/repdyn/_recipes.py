@@ -47,7 +47,8 @@ def _curve(name: str, **changes: bool) -> Recipe:
     return Recipe(name, measure, replace(_FULL, **changes), replace(_SLICE, **changes))
 
 
-# A fifth of the training and half of the test images, to save time. The copy of CIFAR-10 does not ship: neither do the slices' images.
+# A fifth of the training and half of the test images, to save time. The copy of CIFAR-10 does not ship, and so neither
+# do the images of a slice.
 _CIFAR = replace(_FULL, weights="cifar10-small", dataset="cifar10-jpeg", num_train=10_000, num_test=5000)
 _CIFAR_SLICE = replace(_CIFAR, num_train=300, num_test=150, sigmas=(0.06, 3.257), layers=("dec/8x8_block1",), l2=1e-2)
 
