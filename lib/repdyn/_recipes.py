@@ -49,7 +49,9 @@ def _curve(name: str, **changes: bool) -> Recipe:
 
 # A fifth of the training and half of the test images, to save time. The copy of CIFAR-10 does not ship, and so neither
 # do the images of a slice.
-_CIFAR = replace(_FULL, weights="cifar10-small", dataset="cifar10-jpeg", num_train=10_000, num_test=5000)
+_CIFAR = replace(
+    _FULL, weights="cifar10-small", dataset="cifar10-jpeg", num_train=10_000, num_test=5000, l2=(1e-1, 1e-2, 1e-3)
+)
 _CIFAR_SLICE = replace(_CIFAR, num_train=300, num_test=150, sigmas=(0.06, 3.257), layers=("dec/8x8_block1",), l2=1e-2)
 
 
@@ -59,7 +61,13 @@ def _cifar_curve(name: str, **changes: bool) -> Recipe:
 
 # Few images and levels: there are many networks.
 _CIFAR_STAGE = replace(
-    _CIFAR, num_train=4000, num_test=3000, sigmas=(0.002, 0.06, 0.296, 1.088, 3.257), splits=3, pixels=False
+    _CIFAR,
+    num_train=4000,
+    num_test=3000,
+    sigmas=(0.002, 0.06, 0.296, 1.088, 3.257),
+    splits=3,
+    l2=_FULL.l2,
+    pixels=False,
 )
 
 
@@ -73,7 +81,7 @@ _CIFAR_TRAINING = TrainingCurveConfig(
     (
         *_stages("cifar10-small", (39_040, 156_160, 312_448, 625_024)),
         "cifar10-small",
-        *_stages("cifar10-small-ddpm", (156_160, 312_448)),
+        *_stages("cifar10-small-ddpm", (312_448,)),
     ),
 )
 
