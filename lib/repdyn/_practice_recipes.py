@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from repdyn import dae_curves, ensembles, memorisation_sweep
-from repdyn._shapes import CIFAR_UNET, FASHION_UNET
+from repdyn._shapes import FASHION_UNET
 from repdyn.dae_curves import AblationConfig, SharingConfig
 from repdyn.dae_runs import DAEConfig
 from repdyn.ensembles import EnsembleConfig
@@ -76,26 +75,6 @@ _ENSEMBLES_SLICE = replace(
     components=(32,),
 )
 
-# The network trained on CIFAR-10, on its own images and on photographs of other things; nothing is trained for these.
-_OBJECTS = EnsembleConfig(
-    sources=("weights", "untrained", "pixels"),
-    targets=("cifar10-jpeg",),
-    weights="cifar10-small",
-    training=TrainConfig(dataset="cifar10-jpeg", images=128, network=CIFAR_UNET),  # of the untrained one: its shape
-    size=32,
-    layers=("dec/4x4_in1", "dec/4x4_block1", "dec/8x8_up", "dec/8x8_block0", "dec/8x8_block1"),
-    draws_of=(),
-)
-_OBJECTS_SLICE = replace(
-    _ENSEMBLES_SLICE, weights="cifar10-small", targets=("cifar10-jpeg",), num_train=400, num_test=200, size=32,
-    layers=("dec/8x8_block0",),
-)  # fmt: skip
-
-
-def _transfer(name: str, **changes: Any) -> Recipe:
-    return Recipe(name, ensembles.measure, replace(_OBJECTS, **changes), _OBJECTS_SLICE)
-
-
 # Chosen such that copying sets in within the budget: with 16 channels 750 images a CPU-second and 90 seconds a
 # training (8 channels: 60), and 14 for each checkpoint. In all 30 CPU-minutes.
 _MEMORY_CHANGES = (
@@ -118,11 +97,6 @@ _MEMORY_SLICE = MemoryConfig(
 
 PRACTICE: dict[str, Recipe] = {
     "ensembles-fashion": Recipe("ensembles-fashion", ensembles.measure, _ENSEMBLES, _ENSEMBLES_SLICE),
-    "ensembles-cifar10": _transfer("ensembles-cifar10"),
-    "ensembles-photographs": _transfer(
-        "ensembles-photographs", targets=("dtd10", "flowers17"), num_train=None, num_test=None
-    ),
-    "ensembles-tinyimagenet": _transfer("ensembles-tinyimagenet", targets=("tinyimagenet100-32",)),
     "weight-sharing": Recipe("weight-sharing", dae_curves.measure_sharing, _SHARING, _SHARING_SLICE),
     "weight-sharing-unet": Recipe("weight-sharing-unet", dae_curves.measure_sharing, _UNET, _UNET_SLICE),
     "weight-sharing-cifar10": Recipe("weight-sharing-cifar10", dae_curves.measure_sharing, _CIFAR, _CIFAR_SLICE),
