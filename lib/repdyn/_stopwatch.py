@@ -53,8 +53,6 @@ class Stopwatch:
             self._save()
 
     def _save(self) -> None:
-        with (
-            contextlib.suppress(OSError),
-            replacing(self._file) as temporary,
-        ):  # a full disk must not end the measurement
+        # A full disk must not end the measurement.
+        with contextlib.suppress(OSError), replacing(self._file) as temporary:
             temporary.write_text(f"{self.seconds:.1f}")

@@ -12,17 +12,7 @@ from matplotlib.figure import Figure
 from repdyn.ensembles import entry, table
 from repdyn.plots import COLORS, sigma_axis
 
-__all__ = [
-    "NAMES",
-    "calibration",
-    "diversity",
-    "gains",
-    "levels",
-    "live",
-    "print_table",
-    "shares_axis",
-    "sources",
-]
+__all__ = ["NAMES", "calibration", "diversity", "gains", "levels", "live", "print_table", "shares_axis", "sources"]
 
 #: How the figures call the sources of :mod:`repdyn.ensembles`.
 NAMES = {
