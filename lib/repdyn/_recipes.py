@@ -99,12 +99,30 @@ _CSNR_SLICE = replace(
     resamples=0,
     l2=1e-2,
 )
+# The features and probes of the accuracy curves.
+_CIFAR_CSNR = replace(
+    _CSNR,
+    weights=_CIFAR.weights,
+    dataset=_CIFAR.dataset,
+    num_train=_CIFAR.num_train,
+    num_test=_CIFAR.num_test,
+    validation=_CIFAR.validation,
+    l2=_CIFAR.l2,
+)
+_CIFAR_CSNR_SLICE = replace(
+    _CIFAR_CSNR,
+    num_train=_CIFAR_SLICE.num_train,
+    num_test=_CIFAR_SLICE.num_test,
+    sigmas=_CIFAR_SLICE.sigmas,
+    layers=_CIFAR_SLICE.layers,
+    ranks=_CSNR_SLICE.ranks,
+    resamples=0,
+    l2=_CIFAR_SLICE.l2,
+)
 
 
-def _csnr(name: str, **changes: str | bool) -> Recipe:
-    """A record of CSNR curves; ``changes`` may name other weights and the data set they are measured on."""
-    slice_changes = {key: value for key, value in changes.items() if key == "noisy_input"}
-    return Recipe(name, csnr_curves.measure, replace(_CSNR, **changes), replace(_CSNR_SLICE, **slice_changes))
+def _csnr(full: CSNRConfig, part: CSNRConfig, name: str, **changes: bool) -> Recipe:
+    return Recipe(name, csnr_curves.measure, replace(full, **changes), replace(part, **changes))
 
 
 _PIXELS = PixelCurveConfig(
@@ -140,6 +158,30 @@ _QUALITY_SLICE = replace(
     samples=100,
     sample_seeds=1,
     numbers=(100,),
+)
+
+# Without pixels as an embedding: a distance in 3072 dimensions takes half a minute, and there are hundreds.
+_CIFAR_QUALITY = replace(
+    _QUALITY,
+    weights=_CIFAR.weights,
+    dataset=_CIFAR.dataset,
+    embeddings=("cifar10-cnn",),
+    num_train=8000,
+    num_test=4000,
+    samples=1000,
+    sample_seeds=8,
+    numbers=(250, 500, 1000),
+)
+_CIFAR_QUALITY_SLICE = replace(
+    _QUALITY_SLICE,
+    weights=_CIFAR.weights,
+    dataset=_CIFAR.dataset,
+    embeddings=_CIFAR_QUALITY.embeddings,
+    num_reference=1000,
+    num_train=600,
+    num_test=300,
+    samples=120,
+    numbers=(120,),
 )
 
 _LEARNING = LearningConfig(
@@ -204,8 +246,8 @@ RECIPES: dict[str, Recipe] = {
     "noisy-mnist": Recipe("noisy-mnist", noisy_digits.measure, _NOISY_MNIST, _NOISY_SLICE),
     "fashion-curve-clean": _curve("fashion-curve-clean"),
     "fashion-curve-noisy": _curve("fashion-curve-noisy", noisy_input=True, pixels=False),
-    "fashion-csnr-clean": _csnr("fashion-csnr-clean"),
-    "fashion-csnr-noisy": _csnr("fashion-csnr-noisy", noisy_input=True),
+    "fashion-csnr-clean": _csnr(_CSNR, _CSNR_SLICE, "fashion-csnr-clean"),
+    "fashion-csnr-noisy": _csnr(_CSNR, _CSNR_SLICE, "fashion-csnr-noisy", noisy_input=True),
     "cifar10-curve-clean": _cifar_curve("cifar10-curve-clean"),
     "cifar10-curve-noisy": _cifar_curve("cifar10-curve-noisy", noisy_input=True, pixels=False),
     "cifar10-training": Recipe(
@@ -214,7 +256,10 @@ RECIPES: dict[str, Recipe] = {
         _CIFAR_TRAINING,
         TrainingCurveConfig(_CIFAR_SLICE, ("cifar10-small",)),
     ),
+    "cifar10-csnr-clean": _csnr(_CIFAR_CSNR, _CIFAR_CSNR_SLICE, "cifar10-csnr-clean"),
+    "cifar10-csnr-noisy": _csnr(_CIFAR_CSNR, _CIFAR_CSNR_SLICE, "cifar10-csnr-noisy", noisy_input=True),
     "fashion-generation": Recipe("fashion-generation", quality_curves.measure, _QUALITY, _QUALITY_SLICE),
+    "cifar10-generation": Recipe("cifar10-generation", quality_curves.measure, _CIFAR_QUALITY, _CIFAR_QUALITY_SLICE),
     "ccp59-segmentation-clean": _segmentation(
         "ccp59-segmentation-clean", full={"window": 7, "examples": 3, "example_sigmas": _ENDS_AND_MIDDLE}
     ),

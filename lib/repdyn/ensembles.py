@@ -117,11 +117,9 @@ def measure(
     With ``cache``, a folder, every source is kept there when it is done, and so is the state of a training that goes
     on.
 
-    Raises ``ConnectionError`` for images that are not to be had, before any work, and
-    :class:`repdyn.sweeps.SweepError` when a source fails; the others are kept.
+    Raises ``ConnectionError`` for images that are not to be had, and :class:`repdyn.sweeps.SweepError` when a source
+    fails; the others are kept.
     """
-    for target in config.targets:
-        datasets.load(target, "test")
     plans = [replace(config, sources=(source,)) for source in config.sources]
     return {"results": sum(sweeps.run(_measured, plans, cache=cache, progress=progress, desc="sources"), [])}
 

@@ -94,6 +94,8 @@ def train(name: str, out: str | os.PathLike = "runs", *, dataset: str | None = N
             main = step.main
             if not main:
                 continue
+            if average is None:  # the images of earlier starts took none of this one's time
+                bar.initial = bar.n = bar.last_print_n = step.images - config.batch_size
             average = step.loss if average is None else 0.99 * average + 0.01 * step.loss
             bar.set_postfix(loss=f"{average:.4f}", refresh=False)
             bar.update(step.images - bar.n)

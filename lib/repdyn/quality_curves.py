@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,12 @@ FIGURE_SIGMAS: tuple[float, ...] = (*PAPER_SIGMAS, 5.315, 8.401)
 class QualityConfig:
     """What is measured: which model, against which images, at which noise levels, with how many repetitions.
 
-    All training images of ``dataset`` are the reference of the Frechet distances. ``num_test`` test images give the
-    estimates that are judged, ``num_train`` training images the probes (``None``: all). In each of ``probe_seeds``
-    repetitions a share ``validation`` of these is set aside to choose the noise level. ``samples`` images, in
-    ``sample_seeds`` batches, are generated in about ``steps`` steps of Heun's method. ``groups`` is the number of
-    blocks of the jackknife, ``numbers`` the sample sizes at which the bias of the first embedding is shown, ``bands``
-    the number of frequency bands.
+    ``num_reference`` training images of ``dataset`` are the reference of the Frechet distances. ``num_test`` test
+    images give the estimates that are judged, ``num_train`` training images the probes (``None``: all). In each of
+    ``probe_seeds`` repetitions a share ``validation`` of these is set aside to choose the noise level. ``samples``
+    images, in ``sample_seeds`` batches, are generated in about ``steps`` steps of Heun's method. ``groups`` is the
+    number of blocks of the jackknife, ``numbers`` the sample sizes at which the bias of the first embedding is shown,
+    ``bands`` the number of frequency bands.
     """
 
     weights: str = "fashion-small"
@@ -48,6 +48,7 @@ class QualityConfig:
     embeddings: tuple[str, ...] = ("fashion-cnn", "pixels")
     num_train: int | None = None
     num_test: int | None = None
+    num_reference: int | None = None
     sigmas: tuple[float, ...] = FIGURE_SIGMAS
     probe_seeds: int = 3
     validation: float = 1 / 6
@@ -144,7 +145,7 @@ class _Scene:
     ) -> None:
         self.config, self.denoiser = config, denoiser
         self.train, self.test = (part._replace(images=datasets.to_unit_range(part.images)) for part in (train, test))
-        real = datasets.to_unit_range(datasets.load(config.dataset, "train").images)
+        real = datasets.to_unit_range(image_subset(replace(config, num_train=config.num_reference), "train").images)
         self.judges = {name: Judge(embeddings.load(name), real) for name in config.embeddings}
         self.linear = LinearDenoiser(real)
 

@@ -39,7 +39,8 @@ def run(
     sweep that is started again goes on from what is there. ``folder`` is the run's own, for a state to go on from
     after a kill; it is removed when the run is done. Without ``cache`` it is None.
 
-    A run that raises does not stop the others. In the end a :class:`SweepError` says which failed, and why.
+    A run that raises does not stop the others. In the end a :class:`SweepError` says which failed, and why; but if
+    nothing but downloads failed, the first ``ConnectionError`` is raised.
     """
     cache = None if cache is None else Path(cache)
     tasks = (delayed(_attempt)(measure, index, config, cache) for index, config in enumerate(configs))
@@ -51,6 +52,8 @@ def run(
             if error is not None:
                 failures[index] = error
             bar.update()
+    if failures and all(isinstance(error, ConnectionError) for error in failures.values()):
+        raise failures[min(failures)]
     if failures:
         lines = [f"{configs[i]}: {type(error).__name__}: {error}" for i, error in sorted(failures.items())]
         kept_where = "" if cache is None else f"; the others are kept in {cache}, start again to go on from them"

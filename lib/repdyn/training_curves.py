@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from repdyn import curves, datasets, pretrained, sweeps
+from repdyn import curves, pretrained, sweeps
 from repdyn.curves import CurveConfig
 
 __all__ = ["TrainingCurveConfig", "measure"]
@@ -35,7 +35,6 @@ def measure(
     the one at work. Raises ``ConnectionError`` for images that are not to be had, ``ValueError`` for weights that do
     not say how long they were trained, and :class:`repdyn.sweeps.SweepError` for a stage that failed.
     """
-    datasets.load(config.curve.dataset, "test")  # images that are not here are an error of their own, before any work
     images = [pretrained.provenance(name).images for name in config.weights]
     if None in images:
         raise ValueError(f"{config.weights[images.index(None)]} does not say how many images it has seen")

@@ -281,6 +281,25 @@ def test_only_the_main_process_exports(tiny: TrainConfig, tmp_path: Path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_resumed_trainings_bar_counts_its_own_images(
+    tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars = []
+
+    class Kept(presets.tqdm):
+        def __init__(self, *args: object, **options: object) -> None:
+            super().__init__(*args, **options)
+            bars.append(self)
+
+    later = list(train(tiny, cpu=True))[2:]
+    monkeypatch.setitem(presets.PRESETS, "fashion-tiny", tiny)
+    monkeypatch.setattr(presets, "tqdm", Kept)
+    monkeypatch.setattr(presets.training, "train", lambda *_, **__: iter(later))
+    monkeypatch.setattr(presets.pretrained, "export", lambda *_: None)
+    presets.train("fashion-tiny", tmp_path, cpu=True)
+    assert (bars[0].initial, bars[0].n) == (2 * tiny.batch_size, later[-1].images)
+
+
 @pytest.mark.parametrize("name", presets.RECIPES)
 def test_recipes_are_named_as_they_are_found(name: str) -> None:
     recipe = presets.recipe(name)

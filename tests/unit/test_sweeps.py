@@ -124,3 +124,14 @@ def test_a_cluster_of_two_dask_workers_is_one_line(tmp_path: Path) -> None:
             found = sweeps.run(where, [Numbers(value) for value in range(6)], cache=tmp_path / "cache")
     assert [result["square"] for result in found] == [value**2 for value in range(6)]
     assert os.getpid() not in {result["process"] for result in found}
+
+
+def no_network(config: Numbers, folder: Path | None) -> None:
+    raise (ConnectionError if config.value > 1 else ValueError)(f"no {config.value}")
+
+
+def test_what_could_not_be_downloaded_is_an_error_of_its_own() -> None:
+    with pytest.raises(ConnectionError, match="no 3"):
+        sweeps.run(no_network, [Numbers(3), Numbers(2)])
+    with pytest.raises(sweeps.SweepError, match="ValueError: no 1"):  # else a failure would go unseen
+        sweeps.run(no_network, CONFIGS)
