@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from repdyn import dae_curves, ensembles, memorisation_sweep
-from repdyn._shapes import FASHION_UNET
+from repdyn._shapes import CIFAR_UNET, FASHION_UNET
 from repdyn.dae_curves import AblationConfig, SharingConfig
 from repdyn.dae_runs import DAEConfig
 from repdyn.ensembles import EnsembleConfig
@@ -42,6 +43,12 @@ _UNET = SharingConfig(
     sigmas=(0.002, 0.14, 3.257), families=("vp",), seeds=(0,),
 )  # fmt: skip
 _UNET_SLICE = replace(_SHARING_SLICE, base=replace(_DAES_SLICE, network="unet", widths=(4, 8), images=1280), seeds=(0,))
+# Figure 7 in small: all ten levels, on its data. Eleven trainings, 40 CPU-minutes.
+_CIFAR_UNET = replace(
+    _CIFAR,
+    base=replace(_CIFAR.base, network="unet", widths=(16, 32), images=48_000, learning_rate=_UNET.base.learning_rate),
+)
+_CIFAR_UNET_SLICE = replace(_UNET_SLICE, base=replace(_UNET_SLICE.base, dataset="cifar10-jpeg"))
 # Half the width of fashion-small and a thirteenth of its images. Measured on one busy core: 280 images a
 # CPU-second as a diffusion model or a masked auto-encoder, 1100 as an encoder alone; bf16, because fp32 was a quarter
 # slower. So 6 + 6 + 1.5 CPU-minutes of training, and about 15 for the features and the probes of all sources.
@@ -75,6 +82,26 @@ _ENSEMBLES_SLICE = replace(
     components=(32,),
 )
 
+# The network trained on CIFAR-10, on its own images and on photographs of other things; nothing is trained for these.
+_OBJECTS = EnsembleConfig(
+    sources=("weights", "untrained", "pixels"),
+    targets=("cifar10-jpeg",),
+    weights="cifar10-small",
+    training=TrainConfig(dataset="cifar10-jpeg", images=128, network=CIFAR_UNET),  # of the untrained one: its shape
+    size=32,
+    layers=("dec/4x4_in1", "dec/4x4_block1", "dec/8x8_up", "dec/8x8_block0", "dec/8x8_block1"),
+    draws_of=(),
+)
+_OBJECTS_SLICE = replace(
+    _ENSEMBLES_SLICE, weights="cifar10-small", targets=("cifar10-jpeg",), num_train=400, num_test=200, size=32,
+    layers=("dec/8x8_block0",),
+)  # fmt: skip
+
+
+def _transfer(name: str, **changes: Any) -> Recipe:
+    return Recipe(name, ensembles.measure, replace(_OBJECTS, **changes), _OBJECTS_SLICE)
+
+
 # Chosen such that copying sets in within the budget: with 16 channels 750 images a CPU-second and 90 seconds a
 # training (8 channels: 60), and 14 for each checkpoint. In all 30 CPU-minutes.
 _MEMORY_CHANGES = (
@@ -97,8 +124,16 @@ _MEMORY_SLICE = MemoryConfig(
 
 PRACTICE: dict[str, Recipe] = {
     "ensembles-fashion": Recipe("ensembles-fashion", ensembles.measure, _ENSEMBLES, _ENSEMBLES_SLICE),
+    "ensembles-cifar10": _transfer("ensembles-cifar10"),
+    "ensembles-photographs": _transfer(
+        "ensembles-photographs", targets=("dtd10", "flowers17"), num_train=None, num_test=None
+    ),
+    "ensembles-tinyimagenet": _transfer("ensembles-tinyimagenet", targets=("tinyimagenet100-32",)),
     "weight-sharing": Recipe("weight-sharing", dae_curves.measure_sharing, _SHARING, _SHARING_SLICE),
     "weight-sharing-unet": Recipe("weight-sharing-unet", dae_curves.measure_sharing, _UNET, _UNET_SLICE),
+    "weight-sharing-cifar10-unet": Recipe(
+        "weight-sharing-cifar10-unet", dae_curves.measure_sharing, _CIFAR_UNET, _CIFAR_UNET_SLICE
+    ),
     "weight-sharing-cifar10": Recipe("weight-sharing-cifar10", dae_curves.measure_sharing, _CIFAR, _CIFAR_SLICE),
     "dae-ablations": Recipe("dae-ablations", dae_curves.measure_ablations, _ABLATIONS, _ABLATIONS_SLICE),
     "memorisation-sweep": Recipe(

@@ -12,7 +12,18 @@ from matplotlib.figure import Figure
 from repdyn.ensembles import entry, table
 from repdyn.plots import COLORS, sigma_axis
 
-__all__ = ["NAMES", "calibration", "diversity", "gains", "levels", "live", "print_table", "shares_axis", "sources"]
+__all__ = [
+    "NAMES",
+    "calibration",
+    "diversity",
+    "gains",
+    "levels",
+    "live",
+    "photographs",
+    "print_table",
+    "shares_axis",
+    "sources",
+]
 
 #: How the figures call the sources of :mod:`repdyn.ensembles`.
 NAMES = {
@@ -74,6 +85,28 @@ def sources(metrics: dict[str, Any], targets: dict[str, str]) -> Figure:
     np.atleast_1d(axes)[0].set_ylabel("test accuracy of a linear probe")
     handles, labels = np.atleast_1d(axes)[0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+    return fig
+
+
+def photographs(metrics: dict[str, Any], targets: dict[str, str]) -> Figure:
+    """Ways to use one network on several sets, beside the untrained network and pixels: a panel a target."""
+    fig, axes = plt.subplots(2, -(-len(targets) // 2), figsize=(7.5, 6.2), sharex=True, squeeze=False)
+    for ax, (target, title) in zip(axes.flat, targets.items(), strict=False):
+        found = entry(metrics, "weights", target)
+        for row in ("best", "levels", "concatenated", "layers"):
+            label, color, marker, dash = _ROWS[row]
+            _line(ax, _shares(found), table(found, row), label, color, marker, dash)
+        for source in ("untrained", "pixels"):
+            other = entry(metrics, source, target)
+            _line(ax, _shares(other), table(other), NAMES[source], *_LOOKS[source], ":")
+        shares_axis(ax, _shares(found))
+        ax.set_title(title)
+        ax.set_ylim(bottom=0)
+    for ax in axes[0]:
+        ax.set_xlabel("")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("test accuracy")
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
     return fig
 
 
