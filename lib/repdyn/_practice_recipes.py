@@ -85,21 +85,19 @@ _ENSEMBLES_SLICE = replace(
 # The network trained on CIFAR-10, on its own images and on photographs of other things; nothing is trained for these.
 _OBJECTS = EnsembleConfig(
     sources=("weights", "untrained", "pixels"),
-    targets=("cifar10-jpeg",),
     weights="cifar10-small",
     training=TrainConfig(dataset="cifar10-jpeg", images=128, network=CIFAR_UNET),  # of the untrained one: its shape
     size=32,
     layers=("dec/4x4_in1", "dec/4x4_block1", "dec/8x8_up", "dec/8x8_block0", "dec/8x8_block1"),
     draws_of=(),
 )
-_OBJECTS_SLICE = replace(
-    _ENSEMBLES_SLICE, weights="cifar10-small", targets=("cifar10-jpeg",), num_train=400, num_test=200, size=32,
-    layers=("dec/8x8_block0",),
-)  # fmt: skip
+# Images that do not ship: verify says NOT CHECKED where they are not at hand.
+_OBJECTS_SLICE = replace(_ENSEMBLES_SLICE, weights="cifar10-small", num_test=200, size=32, layers=("dec/8x8_block0",))
 
 
-def _transfer(name: str, **changes: Any) -> Recipe:
-    return Recipe(name, ensembles.measure, replace(_OBJECTS, **changes), _OBJECTS_SLICE)
+def _transfer(name: str, *targets: str, labelled: int = 400, **changes: Any) -> Recipe:
+    part = replace(_OBJECTS_SLICE, targets=targets[:1], num_train=labelled)
+    return Recipe(name, ensembles.measure, replace(_OBJECTS, targets=targets, **changes), part)
 
 
 # Chosen such that copying sets in within the budget: with 16 channels 750 images a CPU-second and 90 seconds a
@@ -124,11 +122,9 @@ _MEMORY_SLICE = MemoryConfig(
 
 PRACTICE: dict[str, Recipe] = {
     "ensembles-fashion": Recipe("ensembles-fashion", ensembles.measure, _ENSEMBLES, _ENSEMBLES_SLICE),
-    "ensembles-cifar10": _transfer("ensembles-cifar10"),
-    "ensembles-photographs": _transfer(
-        "ensembles-photographs", targets=("dtd10", "flowers17"), num_train=None, num_test=None
-    ),
-    "ensembles-tinyimagenet": _transfer("ensembles-tinyimagenet", targets=("tinyimagenet100-32",)),
+    "ensembles-cifar10": _transfer("ensembles-cifar10", "cifar10-jpeg"),
+    "ensembles-tinyimagenet": _transfer("ensembles-tinyimagenet", "tinyimagenet100-32", labelled=2000),
+    "ensembles-photographs": _transfer("ensembles-photographs", "dtd10", "flowers17", num_train=None, num_test=None),
     "weight-sharing": Recipe("weight-sharing", dae_curves.measure_sharing, _SHARING, _SHARING_SLICE),
     "weight-sharing-unet": Recipe("weight-sharing-unet", dae_curves.measure_sharing, _UNET, _UNET_SLICE),
     "weight-sharing-cifar10-unet": Recipe(
