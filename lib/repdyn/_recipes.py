@@ -81,7 +81,7 @@ _CIFAR_TRAINING = TrainingCurveConfig(
     (
         *_stages("cifar10-small", (39_040, 156_160, 312_448, 625_024)),
         "cifar10-small",
-        *_stages("cifar10-small-ddpm", (312_448,)),
+        *_stages("cifar10-small-ddpm", (39_040, 156_160, 312_448, 625_024)),
     ),
 )
 
