@@ -43,7 +43,7 @@ _UNET = SharingConfig(
     sigmas=(0.002, 0.14, 3.257), families=("vp",), seeds=(0,),
 )  # fmt: skip
 _UNET_SLICE = replace(_SHARING_SLICE, base=replace(_DAES_SLICE, network="unet", widths=(4, 8), images=1280), seeds=(0,))
-# Figure 7 in small: all ten levels, on its data. Eleven trainings, 40 CPU-minutes.
+# Figure 7 in small: all ten levels, on its data. Eleven trainings, 28 CPU-minutes.
 _CIFAR_UNET = replace(
     _CIFAR,
     base=replace(_CIFAR.base, network="unet", widths=(16, 32), images=48_000, learning_rate=_UNET.base.learning_rate),

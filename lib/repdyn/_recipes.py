@@ -99,26 +99,10 @@ _CSNR_SLICE = replace(
     resamples=0,
     l2=1e-2,
 )
-# The features and probes of the accuracy curves.
-_CIFAR_CSNR = replace(
-    _CSNR,
-    weights=_CIFAR.weights,
-    dataset=_CIFAR.dataset,
-    num_train=_CIFAR.num_train,
-    num_test=_CIFAR.num_test,
-    validation=_CIFAR.validation,
-    l2=_CIFAR.l2,
-)
+# The features and probes of the accuracy curves. Of the slice no posterior: bases in 3072 dimensions take minutes.
+_CIFAR_CSNR = CSNRConfig(**vars(replace(_CIFAR, pixels=False)))
 _CIFAR_CSNR_SLICE = replace(
-    _CIFAR_CSNR,
-    num_train=_CIFAR_SLICE.num_train,
-    num_test=_CIFAR_SLICE.num_test,
-    sigmas=_CIFAR_SLICE.sigmas,
-    layers=_CIFAR_SLICE.layers,
-    ranks=_CSNR_SLICE.ranks,
-    posterior=False,  # bases in 3072 dimensions take minutes
-    resamples=0,
-    l2=_CIFAR_SLICE.l2,
+    CSNRConfig(**vars(replace(_CIFAR_SLICE, pixels=False, posterior=False))), ranks=_CSNR_SLICE.ranks, resamples=0
 )
 
 
@@ -161,7 +145,7 @@ _QUALITY_SLICE = replace(
     numbers=(100,),
 )
 
-# Without pixels as an embedding: a distance in 3072 dimensions takes half a minute, and there are hundreds.
+# Without pixels as an embedding: it needs more test images than it has dimensions, 3072, and hundreds of distances.
 _CIFAR_QUALITY = replace(
     _QUALITY,
     weights=_CIFAR.weights,
