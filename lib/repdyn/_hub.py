@@ -166,6 +166,8 @@ def _tap(blocks: Iterable[nn.Module], first: int = 0) -> nn.ModuleList:
 
 
 class _UNet2D(nn.Module):
+    """A diffusers U-Net with the interface of :class:`repdyn.networks.unet.UNet`: a tensor out, layers by name."""
+
     def __init__(self, unet: nn.Module) -> None:
         super().__init__()
         self.unet = unet
@@ -203,6 +205,8 @@ def _outputs(prefix: str, block: nn.Module) -> dict[str, nn.Module]:
 
 
 class _DiT(nn.Module):
+    """A diffusers DiT likewise: the output without its learned variance, blocks by number."""
+
     def __init__(self, transformer: nn.Module) -> None:
         super().__init__()
         self.transformer = transformer

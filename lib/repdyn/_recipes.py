@@ -55,7 +55,7 @@ _CIFAR = replace(
 _CIFAR_SLICE = replace(_CIFAR, num_train=300, num_test=150, sigmas=(0.06, 3.257), layers=("dec/8x8_block1",), l2=1e-2)
 
 
-def _cifar_curve(name: str, **changes: bool) -> Recipe:
+def _cifar_curve(name: str, **changes: Any) -> Recipe:
     return Recipe(name, measure, replace(_CIFAR, **changes), replace(_CIFAR_SLICE, **changes))
 
 
@@ -82,6 +82,7 @@ _CIFAR_TRAINING = TrainingCurveConfig(
         *_stages("cifar10-small", (39_040, 156_160, 312_448, 625_024)),
         "cifar10-small",
         *_stages("cifar10-small-ddpm", (39_040, 156_160, 312_448, 625_024)),
+        "cifar10-small-ddpm",
     ),
 )
 
@@ -235,6 +236,10 @@ RECIPES: dict[str, Recipe] = {
     "fashion-csnr-noisy": _csnr(_CSNR, _CSNR_SLICE, "fashion-csnr-noisy", noisy_input=True),
     "cifar10-curve-clean": _cifar_curve("cifar10-curve-clean"),
     "cifar10-curve-noisy": _cifar_curve("cifar10-curve-noisy", noisy_input=True, pixels=False),
+    "cifar10-ddpm-curve-clean": _cifar_curve("cifar10-ddpm-curve-clean", weights="cifar10-small-ddpm", pixels=False),
+    "cifar10-ddpm-curve-noisy": _cifar_curve(
+        "cifar10-ddpm-curve-noisy", weights="cifar10-small-ddpm", noisy_input=True, pixels=False
+    ),
     "cifar10-training": Recipe(
         "cifar10-training",
         training_curves.measure,

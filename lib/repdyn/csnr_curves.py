@@ -222,6 +222,7 @@ def _across(csnr: list, resampled: list, accuracy: np.ndarray, hidden: list[int]
     means = np.stack([resampled[i][1] for i in hidden])  # (L, B, S)
 
     def correlations(values: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Over all layers and levels at once, and over the layers of each level, averaged; layers come first."""
         values = np.moveaxis(values, 0, -1)  # (..., S, L)
         score = np.moveaxis(score, 0, -1)[..., None, None, :, :]
         flat = (*values.shape[:-2], -1), (*score.shape[:-2], -1)

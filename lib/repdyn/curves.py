@@ -233,7 +233,7 @@ def _extract(
 def identity(denoiser: nn.Module) -> str:
     """What a denoiser's features depend on: its weights and buffers, and what its preconditioning is told besides."""
     told = {k: v for k, v in vars(denoiser).items() if isinstance(v, (bool, int, float, str)) and k != "training"}
-    tensors = [*denoiser.state_dict().values(), *denoiser.buffers()]  # some buffers are not saved
+    tensors = [*denoiser.parameters(), *denoiser.buffers()]
     return f"{type(denoiser).__name__} {told}, weights {digest(tensors)}"
 
 

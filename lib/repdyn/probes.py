@@ -49,7 +49,7 @@ class LinearProbe(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Tensor | np.ndarray) -> np.ndarray:
         """Labels (N,)."""
-        logits = self.decision_function(X)
+        logits = self.decision_function(X)  # first: an unfitted probe has no classes_ to name
         return self.classes_[logits.argmax(1)]
 
 

@@ -52,6 +52,7 @@ def unrelated_peaks(levels: int, draws: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
 
     def curves() -> np.ndarray:
+        """Curves (draws, levels) that rise to a level drawn evenly and fall from it."""
         values = np.sort(rng.random((draws, levels)), axis=1)
         order = rng.permuted(np.tile(np.arange(levels - 1), (draws, 1)), axis=1)  # who of the others goes where
         peak = rng.integers(0, levels, draws)

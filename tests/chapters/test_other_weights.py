@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from repdyn.networks import UNetConfig
 from repdyn.training import TrainConfig, make_denoiser, write_tensors
 
 ROOT = Path(__file__).parents[2]
-SHARED_DATA = ROOT.parent / "shared" / "data"
 FEW = {"num_train": 120, "num_test": 60, "splits": 1}
 
 
@@ -40,10 +38,11 @@ def colour_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_unimodal_chapter_runs_on_colour_images(colour_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "REPDYN_DATA" not in os.environ and not SHARED_DATA.is_dir():
+def test_the_unimodal_chapter_runs_on_colour_images(
+    colour_weights: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not shared_data.is_dir():
         pytest.skip("NOT TESTED: no colour images, which do not ship: set REPDYN_DATA")
-    monkeypatch.setenv("REPDYN_DATA", os.environ.get("REPDYN_DATA", str(SHARED_DATA)))
     measured = []
 
     def few_images(recipe: records.Recipe, *, rerun: bool = False, **changes: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +11,6 @@ import torch
 from repdyn.denoisers import EDMDenoiser
 from repdyn.networks import UNetConfig
 from repdyn.training import TrainConfig, make_denoiser
-
-SHARED_DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -70,26 +67,6 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache" / name)
     monkeypatch.setattr("pooch.retrieve", unreachable)
     return tmp_path
-
-
-@pytest.fixture(scope="session")
-def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def shared_data(monkeypatch: pytest.MonkeyPatch, session_cache: Path) -> Path:
-    """The full sets: where REPDYN_DATA says, else beside the project. A cache of the tests' own, no download."""
-
-    def no_network(*_: object, **__: object) -> str:
-        raise OSError("the tests do not download")
-
-    monkeypatch.setattr("pooch.retrieve", no_network)
-    folder = Path(os.environ.get("REPDYN_DATA", SHARED_DATA))
-    if folder.is_dir():
-        monkeypatch.setenv("REPDYN_DATA", str(folder))
-        monkeypatch.setattr("pooch.os_cache", lambda name: session_cache / name)
-    return folder
 
 
 @pytest.fixture

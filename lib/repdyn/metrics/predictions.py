@@ -22,7 +22,7 @@ def calibration_error(probabilities: object, labels: object, bins: int = 15) -> 
     Source: Naeini et al. (2015), Guo et al. (2017), whose number of bins is the default.
     """
     bins = _checks.integer("bins", bins, 1)
-    p = torch.as_tensor(probabilities).detach().cpu().double().numpy()
+    p = _array(probabilities)
     if p.ndim != 2 or not len(p):
         raise ValueError(f"probabilities must be (N, classes) with N > 0, got {p.shape}")
     if not (np.isfinite(p).all() and (p >= 0).all() and np.allclose(p.sum(1), 1, atol=1e-4)):
@@ -42,9 +42,16 @@ def error_correlation(correct: object) -> float:
     Raises ``ValueError`` for other shapes, and for a predictor that is always right or always wrong, whose errors
     correlate with nothing.
     """
-    right = torch.as_tensor(np.asarray(correct) if not torch.is_tensor(correct) else correct).cpu().double().numpy()
+    right = _array(correct)
     if right.ndim != 2 or len(right) < 2:
         raise ValueError(f"correct must be (P, N) with P >= 2, got {right.shape}")
     if (right.std(1) == 0).any():
         raise ValueError("correct has a predictor that is always right or always wrong: leave it out")
     return float(np.corrcoef(right)[np.triu_indices(len(right), 1)].mean())
+
+
+def _array(values: object) -> np.ndarray:
+    """In float64: a tensor on any device, or what numpy makes an array of, lists of tensors included."""
+    if torch.is_tensor(values):
+        values = values.detach().cpu().double()  # numpy has no bfloat16
+    return np.asarray(values, dtype=np.float64)
