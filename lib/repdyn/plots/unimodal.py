@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from repdyn import csnr
 from repdyn.plots import COLORS, show_image, sigma_axis
 
-__all__ = ["along_training", "answer", "coefficients", "curves", "layer_map", "posterior_strip", "recorded"]
+__all__ = [
+    "along_training",
+    "answer",
+    "coefficients",
+    "curves",
+    "layer_map",
+    "posterior_strip",
+    "recorded",
+    "recorded_models",
+]
 
 
 def coefficients(sigma: np.ndarray, skip: np.ndarray, out: np.ndarray, weight: np.ndarray) -> Figure:
@@ -112,6 +121,21 @@ def recorded(ax: Axes, clean: dict[str, Any], noisy: dict[str, Any], *, num_test
     ax.set_ylabel("accuracy of a linear probe")
     ax.legend(loc="lower left", fontsize=9)
     sigma_axis(ax)
+
+
+def recorded_models(models: Mapping[str, tuple[dict[str, Any], dict[str, Any]]], *, num_test: int) -> Figure:
+    """A panel of :func:`recorded` for each model, name -> (clean, noisy) input, on one scale."""
+    fig, axes = plt.subplots(1, len(models), figsize=(7.5, 4.0), squeeze=False)
+    for ax, (name, (clean, noisy)) in zip(axes[0], models.items(), strict=True):
+        recorded(ax, clean, noisy, num_test=num_test)
+        ax.set_title(name)
+    ends = np.array([ax.get_ylim() for ax in axes[0]])
+    for ax in axes[0]:
+        ax.set_ylim(ends[:, 0].min(), ends[:, 1].max())
+    for ax in axes[0, 1:]:
+        ax.get_legend().remove()
+        ax.set_ylabel("")
+    return fig
 
 
 def answer(clean: dict[str, Any], noisy: dict[str, Any], *, num_test: int, d: int, K: int, delta: float) -> Figure:
