@@ -173,9 +173,11 @@ class _UNet2D(nn.Module):
         self.unet = unet
 
     def forward(self, x: Tensor, timestep: Tensor, **conditions: Tensor) -> Tensor:
+        """The network's output for ``x`` (B, C, H, W) at its time steps (B,)."""
         return self.unet(x, timestep, return_dict=False, **conditions)[0]
 
     def feature_layers(self) -> dict[str, nn.Module]:
+        """Layers in the order of the forward pass, named as those of our own U-Net."""
         unet = self.unet
         deepest = len(unet.down_blocks) - 1
         layers = {f"enc/{self._side(0)}_conv": unet.conv_in}
@@ -213,6 +215,7 @@ class _DiT(nn.Module):
         self.taps = _tap(transformer.transformer_blocks)
 
     def forward(self, x: Tensor, timestep: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        """The predicted noise for latents ``x`` (B, C, h, w) at their time steps (B,); without labels, of no class."""
         config = self.transformer.config
         if class_labels is None:  # the classes are followed by the null class
             class_labels = torch.full((len(x),), config.num_embeds_ada_norm, device=x.device)
@@ -220,6 +223,7 @@ class _DiT(nn.Module):
         return output[:, : config.in_channels]  # a learned variance may follow
 
     def feature_layers(self) -> dict[str, nn.Module]:
+        """The blocks, in their order."""
         return {f"block{index}": tap for index, tap in enumerate(self.taps)}
 
 

@@ -90,7 +90,7 @@ class _Unpickler(pickle.Unpickler):
         self._kinds: dict[str, type[_Record]] = {}  # a pickle can set attributes of a class: these die with it
 
     def find_class(self, module: str, name: str) -> object:
-        """What a pickle may name: containers, plain records and tensors; all else is refused."""
+        """What stands in for a name in a pickle: plain containers, inert records and dtypes; any other is refused."""
         full = f"{module}.{name}"
         if full in _CONTAINERS:
             return _CONTAINERS[full]

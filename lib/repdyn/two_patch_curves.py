@@ -33,6 +33,7 @@ def stationary_ratio(n_snr2: float, strength: float, width: int) -> float:
             raise ValueError(f"{name} must be positive and finite, got {value}")
 
     def loss(numbers: np.ndarray) -> float:
+        """At the shared part's inner products with a signal and a noise patch, and the length of the private parts."""
         signal, noise, private = numbers
         shared = (2 * signal**2 / n_snr2 + noise**2) / strength**2  # squared length of the part in the span
         own, other = shared + (width - 1) / width * private**2, shared - private**2 / width  # the Gram matrix
