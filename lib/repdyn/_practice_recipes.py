@@ -50,6 +50,13 @@ _CIFAR_UNET = replace(
     base=replace(_CIFAR.base, network="unet", widths=(16, 32), images=48_000, learning_rate=_UNET.base.learning_rate),
 )
 _CIFAR_UNET_SLICE = replace(_UNET_SLICE, base=replace(_UNET_SLICE.base, dataset="cifar10-jpeg"))
+# The panel of a hundred classes: sixty images of each fit the probes, thirty choose the level, fifty test.
+_HUNDRED = replace(
+    _CIFAR_UNET, base=replace(_CIFAR_UNET.base, dataset="tinyimagenet100-32", num_train=9000, num_test=5000)
+)
+_HUNDRED_SLICE = replace(
+    _CIFAR_UNET_SLICE, base=replace(_CIFAR_UNET_SLICE.base, dataset="tinyimagenet100-32", num_train=1500)
+)
 # Table 3 on its data, with that U-Net: the layers that are read are its narrowest, so the bottleneck has no row. Thirty
 # trainings, 80 CPU-minutes.
 _CIFAR_REPAIRS = tuple(row for row in _ABLATIONS.repairs if row[0] != "bottleneck")
@@ -148,6 +155,9 @@ PRACTICE: dict[str, Recipe] = {
     "weight-sharing-unet": Recipe("weight-sharing-unet", dae_curves.measure_sharing, _UNET, _UNET_SLICE),
     "weight-sharing-cifar10-unet": Recipe(
         "weight-sharing-cifar10-unet", dae_curves.measure_sharing, _CIFAR_UNET, _CIFAR_UNET_SLICE
+    ),
+    "weight-sharing-tinyimagenet-unet": Recipe(
+        "weight-sharing-tinyimagenet-unet", dae_curves.measure_sharing, _HUNDRED, _HUNDRED_SLICE
     ),
     "weight-sharing-cifar10": Recipe("weight-sharing-cifar10", dae_curves.measure_sharing, _CIFAR, _CIFAR_SLICE),
     "dae-ablations": Recipe("dae-ablations", dae_curves.measure_ablations, _ABLATIONS, _ABLATIONS_SLICE),
