@@ -30,11 +30,9 @@ __all__ = [
     "Labelled",
     "Task",
     "compare",
-    "entry",
     "labelled",
     "measure",
     "measure_network",
-    "table",
     "task",
 ]
 
@@ -263,19 +261,3 @@ def _end_to_end(config: EnsembleConfig, one: Task) -> list[dict[str, Any]]:
         best = references.end_to_end(plan, one.images, labelled(config, one, share, seed))
         runs.append({"share": share, "seed": seed, "sigma": None, "best": best})
     return runs
-
-
-def entry(metrics: dict[str, Any], source: str, target: str) -> dict[str, Any]:
-    """The entry of ``source`` on ``target`` in what :func:`measure` returned; ``ValueError`` if there is none."""
-    for found in metrics["results"]:
-        if (found["source"], found["target"]) == (source, target):
-            return found
-    there = ", ".join(f"{found['source']} on {found['target']}" for found in metrics["results"])
-    raise ValueError(f"there is no {source} on {target}: choose from {there}")
-
-
-def table(found: dict[str, Any], row: str = "best", score: str = "accuracy") -> np.ndarray:
-    """One score of one row of an entry, (shares, label seeds), shares in rising order; NaN for None."""
-    runs = sorted(found["runs"], key=lambda run: (run["share"], run["seed"]))
-    values = np.array([run[row][score] for run in runs], dtype=float)
-    return values.reshape(len({run["share"] for run in runs}), -1)

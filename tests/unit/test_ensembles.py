@@ -16,6 +16,7 @@ from repdyn import ensembles, features, references
 from repdyn._ensembling import Labelled, compare, window
 from repdyn.denoisers import EDMDenoiser
 from repdyn.ensemble_probe import SoftVoting, vote
+from repdyn.ensemble_results import entry, pooled, table
 from repdyn.ensembles import EnsembleConfig, labelled, measure, measure_network, task
 from repdyn.labels import label_noise
 from repdyn.metrics import calibration_error, error_correlation
@@ -367,7 +368,27 @@ def test_what_cannot_be_probed(denoiser: EDMDenoiser, shared_data: object) -> No
 def test_entries_and_tables_of_a_result() -> None:
     runs = [{"share": s, "seed": k, "best": {"accuracy": s + k}} for k in (1, 0) for s in (0.4, 0.2, 0.0)]
     metrics = {"results": [{"source": "weights", "target": "digits", "runs": runs}]}
-    found = ensembles.entry(metrics, "weights", "digits")
-    np.testing.assert_allclose(ensembles.table(found), [[0.0, 1.0], [0.2, 1.2], [0.4, 1.4]])
+    found = entry(metrics, "weights", "digits")
+    np.testing.assert_allclose(table(found), [[0.0, 1.0], [0.2, 1.2], [0.4, 1.4]])
     with pytest.raises(ValueError, match="no masked on digits: choose from weights on digits"):
-        ensembles.entry(metrics, "masked", "digits")
+        entry(metrics, "masked", "digits")
+
+
+def test_trainings_are_pooled_seed_by_seed() -> None:
+    def result(sources: tuple[str, ...], shift: float, seeds: tuple[int, ...] = (0, 1)) -> dict:
+        runs = [
+            {"share": s, "seed": k, "best": {"accuracy": s + k + shift}} for k in reversed(seeds) for s in (0.4, 0.0)
+        ]
+        return {"results": [{"source": source, "target": "digits", "sigmas": None, "runs": runs} for source in sources]}
+
+    first = result(("pixels", "masked"), 0.0)
+    both = pooled(first, result(("masked",), 0.01), result(("masked",), 0.02))
+    assert [found["source"] for found in both["results"]] == ["pixels", "masked"]
+    expected = [[0.0, 0.01, 0.02, 1.0, 1.01, 1.02], [0.4, 0.41, 0.42, 1.4, 1.41, 1.42]]
+    np.testing.assert_allclose(table(entry(both, "masked", "digits")), expected)
+    np.testing.assert_allclose(table(entry(both, "pixels", "digits")), [[0.0, 1.0], [0.4, 1.4]])
+    assert len(entry(first, "masked", "digits")["runs"]) == 4  # what was read is as it was
+    with pytest.raises(ValueError, match="no diffusion on digits: choose from pixels on digits, masked on digits"):
+        pooled(first, result(("diffusion",), 0.0))
+    with pytest.raises(ValueError, match="masked on digits was measured with other shares or label seeds"):
+        pooled(first, result(("masked",), 0.0, (0, 2)))

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from repdyn.ensembles import entry, table
+from repdyn.ensemble_results import entry, table
 from repdyn.plots import COLORS, sigma_axis
 
 __all__ = [
