@@ -12,7 +12,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from repdyn import ensembles, features, references
+from repdyn import features, references
 from repdyn._ensembling import Labelled, compare, window
 from repdyn.denoisers import EDMDenoiser
 from repdyn.ensemble_probe import SoftVoting, vote
