@@ -22,6 +22,7 @@ _SUBMODULES = (
     "embeddings",
     "empirical",
     "ensemble_probe",
+    "ensemble_results",
     "ensembles",
     "features",
     "identity",
