@@ -19,6 +19,7 @@ __all__ = [
     "REPAIRS",
     "AblationConfig",
     "SharingConfig",
+    "at_best_level",
     "at_own_layer",
     "measure_ablations",
     "measure_sharing",
@@ -151,11 +152,19 @@ def table(result: dict[str, Any], layer: int) -> list[dict[str, Any]]:
     """
     rows = []
     for row in result["rows"]:
-        validation, test = (np.array(row[key])[:, layer] for key in ("validation", "test"))  # (seed, level)
-        best = np.take_along_axis(test, validation.argmax(1)[:, None], axis=1)[:, 0].tolist()
-        low = test[:, 0].tolist()
-        rows.append({"name": row["name"], "low": low, "best": best if len(row["sigmas"]) > 1 else None})
+        low, (best, _) = np.array(row["test"])[:, layer, 0].tolist(), at_best_level(row, layer)
+        rows.append({"name": row["name"], "low": low, "best": best.tolist() if len(row["sigmas"]) > 1 else None})
     return rows
+
+
+def at_best_level(found: dict[str, Any], layer: int) -> tuple[np.ndarray, np.ndarray]:
+    """Test accuracies (seed,) of one layer at the level that validation images choose, and that level's index (seed,).
+
+    ``found`` is a kind of :func:`measure_sharing` or a row of :func:`measure_ablations`.
+    """
+    validation, test = (np.array(found[key])[:, layer] for key in ("validation", "test"))  # (seed, level)
+    best = validation.argmax(1)
+    return np.take_along_axis(test, best[:, None], axis=1)[:, 0], best
 
 
 def at_own_layer(kind: dict[str, Any], *, one_model: bool) -> np.ndarray:

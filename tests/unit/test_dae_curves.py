@@ -15,6 +15,7 @@ from repdyn import dae_curves, training
 from repdyn.dae_curves import (
     AblationConfig,
     SharingConfig,
+    at_best_level,
     at_own_layer,
     measure_ablations,
     measure_sharing,
@@ -228,3 +229,9 @@ def test_a_sweep_that_makes_no_sense_is_refused() -> None:
         replace(SHARING, reference=0.3)
     with pytest.raises(ValueError, match="long must be among the families"):
         replace(SHARING, long=("edm",))
+
+
+def test_the_level_is_chosen_by_validation_images_seed_by_seed() -> None:
+    found = {"validation": [[[9, 9, 9], [1, 3, 2]], [[9, 9, 9], [5, 4, 3]]], "test": [[[0] * 3, [0.1, 0.2, 0.9]]] * 2}
+    accuracies, levels = at_best_level(found, 1)
+    assert accuracies.tolist() == [0.2, 0.1] and levels.tolist() == [1, 0]
