@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from repdyn import curves, datasets, features, presets
 from repdyn.curves import CurveConfig
 from repdyn.denoisers import EDMDenoiser
+from repdyn.images import ImageSet
 from repdyn.networks.unet import UNet
 from repdyn.probes import LinearProbe, fit_many
 
@@ -136,7 +137,7 @@ def measure_memory() -> dict:
     torch.manual_seed(0)
     stand_in, start = StandIn(), time.process_time()
 
-    def load(_name: str, split: str) -> datasets.ImageSet:
+    def load(_name: str, split: str) -> ImageSet:
         num = NUM_TRAIN if split == "train" else NUM_TEST
         images = torch.randint(0, 256, (num, 3, 32, 32), dtype=torch.uint8)
         return original("digits", "train")._replace(images=images, labels=torch.arange(num) % 10)

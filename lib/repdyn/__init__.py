@@ -27,6 +27,7 @@ _SUBMODULES = (
     "features",
     "identity",
     "image_classifier",
+    "images",
     "knn_probe",
     "labels",
     "memorisation_curves",

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from repdyn._augment import augment, mirror
-from repdyn.datasets import ImageSet, to_unit_range
+from repdyn.images import ImageSet, to_unit_range
 from repdyn.noise import VP_TIMES, ddpm_alpha_bar, ddpm_sigma, vp_sigma
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from repdyn._files import write_tensors
 from repdyn._kept import FOREIGN
-from repdyn.training import write_tensors
 
 __all__ = ["FeatureFolder", "LayerFeatures"]
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from repdyn.datasets import to_unit_range
 from repdyn.denoisers import VPDenoiser
+from repdyn.images import to_unit_range
 
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from repdyn.training import read_state, write_tensors
+from repdyn._files import read_state, write_tensors
 
 __all__ = ["FOREIGN", "kept"]
 

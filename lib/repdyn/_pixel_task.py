@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from repdyn import datasets, pixels
+from repdyn.images import ImageSet, to_unit_range
 
 if TYPE_CHECKING:
     from repdyn.pixel_curves import PixelCurveConfig
@@ -46,11 +47,11 @@ def _apart(images: Tensor, others: Tensor, least: float | None) -> Tensor:
     """Indices of the images that are no nearly identical copy of one of ``others``."""
     if least is None:
         return torch.arange(len(images))
-    x, y = (datasets.to_unit_range(part).flatten(1) for part in (images, others))
+    x, y = (to_unit_range(part).flatten(1) for part in (images, others))
     return (torch.cdist(x, y).min(1).values >= least * x.shape[1] ** 0.5).nonzero().flatten()
 
 
-def _strata(data: datasets.ImageSet) -> Tensor:
+def _strata(data: ImageSet) -> Tensor:
     """Classes to draw images from in equal numbers: theirs, or one for all where the labels are masks."""
     return data.labels if data.labels.ndim == 1 else torch.zeros(len(data.labels), dtype=torch.int64)
 

@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-from repdyn._atomic import replacing
+from repdyn._files import replacing
 
 __all__ = ["Stopwatch"]
 

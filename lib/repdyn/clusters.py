@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from repdyn import _checks, datasets
+from repdyn.images import to_unit_range
 from repdyn.metrics import clustering_accuracy
 from repdyn.networks import MoLRGStarts
 from repdyn.recovery import losses, train_starts
@@ -49,7 +50,7 @@ def principal_components(images: Tensor, components: int) -> tuple[Tensor, float
 
     Raises ``ValueError`` for more components than pixels or images.
     """
-    flat = datasets.to_unit_range(images).flatten(1).double()
+    flat = to_unit_range(images).flatten(1).double()
     if _checks.integer("components", components, 1) > min(flat.shape):
         raise ValueError(f"components must be at most {min(flat.shape)}, the pixels or images, got {components}")
     pca = PCA(components, svd_solver="covariance_eigh").fit(flat.numpy())

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from repdyn import datasets, features
+from repdyn import features
 from repdyn.curves import CurveConfig, Reading, probe_curves, read_features
+from repdyn.images import to_unit_range
 from repdyn.metrics.subspaces import WAYS, ClassMoments, Frames, projected_csnr
 from repdyn.resampling import interval, resample_counts, spearman
 
@@ -188,7 +189,7 @@ def _quantity(
 def _image_frames(config: CSNRConfig, reading: Reading) -> list[Frames]:
     """Bases from the training images, in the units of the denoiser."""
     images = reading.images[: len(reading.train_labels)]
-    pixels = datasets.to_unit_range(images) if images.dtype == torch.uint8 else images
+    pixels = to_unit_range(images) if images.dtype == torch.uint8 else images
     return _frames(config, ClassMoments(pixels.flatten(1), reading.train_labels))
 
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from repdyn import datasets, features, pretrained
 from repdyn._feature_files import FeatureFolder, LayerFeatures
 from repdyn._probing import Curves, probe_curves
+from repdyn.images import ImageSet, to_unit_range
 from repdyn.networks.unet import UNet
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.probes import peak_height
@@ -102,7 +103,7 @@ def measure(
     posterior = curves.get(features.POSTERIOR)
     pixels = None
     if config.pixels:  # (1, N, D): one noise level
-        pixels = probe_curves(datasets.to_unit_range(reading.images).flatten(1)[None], *labels)
+        pixels = probe_curves(to_unit_range(reading.images).flatten(1)[None], *labels)
     result = {
         "sigmas": list(config.sigmas),
         "layers": hidden,
@@ -189,7 +190,7 @@ def untrained_twin(denoiser: nn.Module, seed: int) -> nn.Module:
     return twin.eval().to(next(denoiser.parameters()).device)
 
 
-def image_subset(config: Any, split: str) -> datasets.ImageSet:
+def image_subset(config: Any, split: str) -> ImageSet:
     """The images of ``config.dataset`` that a measurement uses: ``num_train`` or ``num_test``, drawn evenly by class.
 
     ``config`` is any object with these fields and ``seed``; a number that is None means all images of the split.

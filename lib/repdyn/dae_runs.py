@@ -16,6 +16,7 @@ from repdyn._probing import probe_curves
 from repdyn.curves import image_subset
 from repdyn.denoisers import EDMDenoiser, PlainDenoiser, VPDenoiser
 from repdyn.identity import closeness
+from repdyn.images import to_unit_range
 from repdyn.networks import MLP, UNet, UNetConfig
 from repdyn.noise import PAPER_SIGMAS, VP_TIMES, vp_sigma
 from repdyn.training import TrainConfig
@@ -96,8 +97,8 @@ def material(config: DAEConfig) -> Material:
 @functools.lru_cache(maxsize=1)  # the runs of a sweep have the same
 def _material(config: DAEConfig) -> Material:
     read = [image_subset(config, split) for split in ("train", "test")]
-    probed, tested = ((datasets.to_unit_range(part.images, config.pool), part.labels) for part in read)
-    return Material(datasets.to_unit_range(datasets.load(config.dataset, "train").images, config.pool), probed, tested)
+    probed, tested = ((to_unit_range(part.images, config.pool), part.labels) for part in read)
+    return Material(to_unit_range(datasets.load(config.dataset, "train").images, config.pool), probed, tested)
 
 
 def make_denoiser(config: DAEConfig, shape: tuple[int, int, int]) -> EDMDenoiser | VPDenoiser | PlainDenoiser:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repdyn.datasets import to_unit_range
 from repdyn.image_classifier import ImageClassifier
+from repdyn.images import to_unit_range
 from repdyn.metrics.frechet import frechet_bias, frechet_from_moments
 
 __all__ = ["PIXELS", "Embedding", "Judge", "load", "of_dataset"]

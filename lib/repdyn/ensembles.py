@@ -19,6 +19,7 @@ from repdyn import _checks, datasets, features, pretrained, references, sweeps
 from repdyn._ensembling import Labelled, compare
 from repdyn._feature_files import FeatureFolder, LayerFeatures
 from repdyn.curves import digest, identity
+from repdyn.images import to_unit_range
 from repdyn.labels import label_noise
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.objectives import ClassifyingEncoder
@@ -157,7 +158,7 @@ def task(config: EnsembleConfig, target: str) -> Task:
         if num is not None:
             chosen, _ = datasets.stratified_split(data.labels, num, config.seed)
             parts[i] = data._replace(images=data.images[chosen], labels=data.labels[chosen])
-    images = datasets.to_unit_range(torch.cat([data.images for data in parts]))
+    images = to_unit_range(torch.cat([data.images for data in parts]))
     if config.size is not None and images.shape[2:] != (config.size, config.size):
         images = F.interpolate(images, (config.size, config.size), mode="bilinear", antialias=True).clamp(-1, 1)
     return Task(target, images, parts[0].labels.numpy(), parts[1].labels.numpy(), len(parts[0].classes))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from repdyn.datasets import to_unit_range
+from repdyn.images import to_unit_range
 
 __all__ = ["POSTERIOR", "default_device", "extract", "layers", "supports_bf16"]
 

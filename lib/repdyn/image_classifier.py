@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repdyn._augment import mirror
-from repdyn.datasets import to_unit_range
-from repdyn.training import read_state, write_tensors
+from repdyn._files import read_state, write_tensors
+from repdyn.images import to_unit_range
 
 __all__ = ["ImageClassifier"]
 

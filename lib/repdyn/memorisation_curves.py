@@ -14,6 +14,7 @@ from repdyn._probing import probe_curves
 from repdyn.denoisers import dae_loss, edm_loss_weight
 from repdyn.empirical import EmpiricalDenoiser
 from repdyn.features import POSTERIOR
+from repdyn.images import to_unit_range
 from repdyn.metrics import memorised, sliced_wasserstein
 from repdyn.noise import edm_sigmas
 from repdyn.probes import peak_height
@@ -86,7 +87,7 @@ def scene(config: MemoryConfig) -> Scene:
     order = torch.randperm(len(rest), generator=torch.Generator().manual_seed(config.seed))
     chosen = rest[order[: config.num_train]]
     parts = (train.images[chosen], train.images[labelled], test.images[tested])
-    images = [datasets.to_unit_range(part, config.pool) for part in parts]
+    images = [to_unit_range(part, config.pool) for part in parts]
     return Scene(images[0], images[1], train.labels[labelled], images[2], test.labels[tested])
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from repdyn import sweeps, training
-from repdyn._atomic import replacing
+from repdyn._files import read_state, replacing
 from repdyn.memorisation_curves import MemoryConfig, Scene, read, scene
 from repdyn.metrics import sliced_wasserstein
 from repdyn.networks.unet import UNetConfig
@@ -88,7 +88,7 @@ def _complete(config: MemoryConfig, own: Scene, found: dict[int, Any], state: Pa
     if not state.exists():
         return True
     trained = plan(config, own.train.shape[-1], own.train.shape[1])
-    done = int(training.read_state(state)[1].get("step", 0))
+    done = int(read_state(state)[1].get("step", 0))
     return all(step * trained.batch_size in found for step in trained.halvings(config.checkpoints) if step <= done)
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from repdyn import datasets, features, training
-from repdyn.datasets import ImageSet, to_unit_range
+from repdyn.images import ImageSet, to_unit_range
 from repdyn.networks import MLPDenoiser
 from repdyn.training import TrainConfig
 

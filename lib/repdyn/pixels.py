@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from repdyn.datasets import ImageSet, to_unit_range
+from repdyn.images import ImageSet, to_unit_range
 
 __all__ = ["decoder_layers", "masks", "patches", "rows", "stack_maps"]
 

@@ -13,11 +13,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from repdyn._files import read_state, write_tensors
 from repdyn._hub import ImageEncoder, LatentDenoiser, load_ddpm, load_dit, load_mae
 from repdyn._snapshots import load_edm
 from repdyn.datasets import _files
 from repdyn.denoisers import EDMDenoiser, VPDenoiser
-from repdyn.training import Step, TrainConfig, config_from_dict, make_denoiser, read_state, write_tensors
+from repdyn.training import Step, TrainConfig, config_from_dict, make_denoiser
 
 __all__ = [
     "OFFICIAL",

@@ -20,6 +20,7 @@ from repdyn._kept import Part, kept
 from repdyn.curves import digest, identity, image_subset
 from repdyn.embeddings import Judge
 from repdyn.empirical import LinearDenoiser
+from repdyn.images import ImageSet, to_unit_range
 from repdyn.metrics.detail import retained_power, scatter_shares
 from repdyn.mlp_probe import MLPProbe
 from repdyn.noise import PAPER_SIGMAS, edm_sigmas
@@ -140,12 +141,10 @@ def generate(
 class _Scene:
     """A model, the images it is shown and the judges: what every part of the measurement needs."""
 
-    def __init__(
-        self, config: QualityConfig, denoiser: nn.Module, train: datasets.ImageSet, test: datasets.ImageSet
-    ) -> None:
+    def __init__(self, config: QualityConfig, denoiser: nn.Module, train: ImageSet, test: ImageSet) -> None:
         self.config, self.denoiser = config, denoiser
-        self.train, self.test = (part._replace(images=datasets.to_unit_range(part.images)) for part in (train, test))
-        real = datasets.to_unit_range(image_subset(replace(config, num_train=config.num_reference), "train").images)
+        self.train, self.test = (part._replace(images=to_unit_range(part.images)) for part in (train, test))
+        real = to_unit_range(image_subset(replace(config, num_train=config.num_reference), "train").images)
         self.judges = {name: Judge(embeddings.load(name), real) for name in config.embeddings}
         self.linear = LinearDenoiser(real)
 

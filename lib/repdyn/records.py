@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from repdyn._atomic import replacing
+from repdyn._files import replacing
 from repdyn._stopwatch import Stopwatch
 
 __all__ = ["Recipe", "disagreements", "make", "obtain", "provenance", "read", "read_any", "state", "verify", "write"]

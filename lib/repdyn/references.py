@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from repdyn import datasets, features, training
 from repdyn._ensembling import Labelled, scores
+from repdyn._files import read_state
+from repdyn.images import ImageSet
 from repdyn.objectives import ClassifyingEncoder, Unconditioned, classification, masked_reconstruction
 from repdyn.training import TrainConfig
 
@@ -53,7 +55,7 @@ def trained(plan: TrainConfig, kind: str, state_file: str | os.PathLike | None =
 
 def _restored(state_file: str | os.PathLike, network: nn.Module) -> nn.Module:
     """The averaged weights of a training that was finished before."""
-    tensors, _ = training.read_state(Path(state_file))
+    tensors, _ = read_state(Path(state_file))
     network.load_state_dict({k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")})
     return network.eval().requires_grad_(False).to(features.default_device())
 
@@ -67,7 +69,7 @@ def end_to_end(plan: TrainConfig, images: Tensor, labels: Labelled) -> dict[str,
     """
     plan = replace(plan, weighting="none")
     fitted, held = torch.from_numpy(labels.fitted), torch.from_numpy(labels.held)
-    data = datasets.ImageSet(images[fitted], torch.from_numpy(labels.train)[fitted], (), "")
+    data = ImageSet(images[fitted], torch.from_numpy(labels.train)[fitted], (), "")
     network = ClassifyingEncoder(training.make_denoiser(plan).model, labels.classes, plan.sigma_data)
     stops = {-(-plan.steps * i // _STOPS) for i in range(1, _STOPS + 1)}
     best, highest = {}, -np.inf

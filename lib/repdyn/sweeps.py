@@ -13,7 +13,7 @@ from typing import Any
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from repdyn._atomic import replacing
+from repdyn._files import replacing
 
 __all__ = ["SweepError", "kept", "run"]
 

@@ -18,15 +18,14 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from repdyn import _batches, _memory_format, datasets
-from repdyn._atomic import replacing
 from repdyn._batches import Batch
+from repdyn._files import read_state, write_tensors
 from repdyn._train_config import TrainConfig, config_from_dict
 from repdyn.denoisers import EDMDenoiser, VPDenoiser, dae_loss, edm_loss_weight
+from repdyn.images import ImageSet
 from repdyn.networks.unet import UNet
 from repdyn.noise import VP_TIMES, vp_sigma
 
@@ -37,9 +36,7 @@ __all__ = [
     "TrainConfig",
     "config_from_dict",
     "make_denoiser",
-    "read_state",
     "train",
-    "write_tensors",
 ]
 
 #: Losses (B,) of a model on what a step sees.
@@ -82,7 +79,7 @@ def train(
     state_file: str | os.PathLike | None = None,
     *,
     denoiser: nn.Module | None = None,
-    data: Tensor | datasets.ImageSet | None = None,
+    data: Tensor | ImageSet | None = None,
     objective: Objective | None = None,
     cpu: bool = False,
     save_every_s: float = 120.0,
@@ -151,7 +148,7 @@ def _optimise(
     accelerator: Accelerator,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    data: datasets.ImageSet,
+    data: ImageSet,
     loss_of: Callable[..., Tensor],
 ) -> float:
     # Each process takes its share of the batch that a single process would have drawn.
@@ -196,7 +193,7 @@ def _loss(
 
 
 def _fastest_format(
-    config: TrainConfig, denoiser: nn.Module, data: datasets.ImageSet, loss_of: Callable[..., Tensor]
+    config: TrainConfig, denoiser: nn.Module, data: ImageSet, loss_of: Callable[..., Tensor]
 ) -> torch.memory_format:
     batch = _batches.draw(0, config, data)
     batch = _batches.share(batch, 0, 1, next(denoiser.parameters()).device)
@@ -227,23 +224,6 @@ def _save(path: str | os.PathLike, config: TrainConfig, step: int, model: nn.Mod
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
     write_tensors(path, tensors, {"config": json.dumps(asdict(config)), "step": str(step)})
-
-
-def write_tensors(path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file under a temporary name and rename it, so that a kill or a full disk loses nothing."""
-    with replacing(path) as temporary:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
-
-
-def read_state(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a file written by :func:`write_tensors`; raises ``ValueError`` when it is damaged."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{path} is no readable safetensors file ({error}): remove it, or restore it from a copy"
-        ) from error
 
 
 def _restore(path: str | os.PathLike, config: TrainConfig, model: nn.Module, ema: nn.Module, optimizer) -> int:

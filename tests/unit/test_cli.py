@@ -16,10 +16,11 @@ from click.testing import CliRunner, Result
 
 import repdyn
 from repdyn import cli, datasets, presets, pretrained, records, sweeps
+from repdyn._files import read_state
 from repdyn.curves import CurveConfig, measure
 from repdyn.networks import UNet
 from repdyn.records import Recipe
-from repdyn.training import TrainConfig, read_state, train
+from repdyn.training import TrainConfig, train
 
 
 def call(*arguments: object) -> Result:

@@ -10,12 +10,13 @@ import torch
 
 from repdyn import clusters, datasets
 from repdyn.clusters import ClusterConfig, measure, nearest_subspace, principal_components, rescaled
+from repdyn.images import ImageSet, to_unit_range
 from repdyn.molrg import NoisyMoLRG
 
 
 def test_principal_components_keep_the_variance_and_the_distances() -> None:
     images = datasets.load("digits", "train").images[:300]
-    flat = datasets.to_unit_range(images).flatten(1).double()
+    flat = to_unit_range(images).flatten(1).double()
     whole, kept = principal_components(images, 64)
     assert kept == pytest.approx(1.0)
     torch.testing.assert_close(torch.cdist(whole, whole), torch.cdist(flat, flat), rtol=1e-6, atol=1e-6)
@@ -51,7 +52,7 @@ def test_what_is_returned_and_labels_only_judge(monkeypatch: pytest.MonkeyPatch)
     assert 0.2 < min(result["k_means"]) and max(entry["accuracy"]) < 1
     original = datasets.load
 
-    def relabelled(name: str, split: str) -> datasets.ImageSet:
+    def relabelled(name: str, split: str) -> ImageSet:
         data = original(name, split)
         return data._replace(labels=(data.labels + 3) % 10)
 
@@ -67,7 +68,7 @@ def test_a_mixture_is_clustered_and_its_variances_are_read(monkeypatch: pytest.M
     model = NoisyMoLRG.random(n=16, d=1, K=3, delta=0.2, seed=0)
     x, labels = model.sample(3000, 1)
     images = ((x - x.min()) / (x.max() - x.min()) * 255).round().to(torch.uint8).reshape(-1, 1, 4, 4)
-    data = datasets.ImageSet(images, labels, ("a", "b", "c"), "")
+    data = ImageSet(images, labels, ("a", "b", "c"), "")
     monkeypatch.setattr(clusters.datasets, "load", lambda *a: data)
     config = ClusterConfig(components=16, dims=(1,), schedules=("0.3",), delta=0.2, starts=3, steps=200)
     (entry,) = measure(config)["denoiser"]

@@ -15,6 +15,7 @@ from repdyn import csnr, datasets, features
 from repdyn.csnr_curves import CSNRConfig, measure, pick, summary
 from repdyn.curves import probe_curves, read_features
 from repdyn.denoisers import EDMDenoiser
+from repdyn.images import ImageSet, to_unit_range
 from repdyn.metrics import class_bases
 from repdyn.molrg import NoisyMoLRG
 
@@ -56,7 +57,7 @@ def mixture(monkeypatch: pytest.MonkeyPatch) -> Callable[[NoisyMoLRG, int, int],
     """Puts samples of a mixture in place of a data set, and gives its optimal denoiser."""
 
     def put(model: NoisyMoLRG, num_train: int, num_test: int) -> OptimalDenoiser:
-        def load(_name: str, split: str) -> datasets.ImageSet:
+        def load(_name: str, split: str) -> ImageSet:
             x, labels = model.sample(*((num_train, 1) if split == "train" else (num_test, 2)))
             like = datasets_load("digits", split)
             return like._replace(images=x.float().view(len(x), 1, 1, model.n), labels=labels)
@@ -107,7 +108,7 @@ def test_definition_in_other_code(denoiser: EDMDenoiser, way: str, centred: bool
     result = measure(replace(CONFIG, ways=(way,)), denoiser)
     reading = read_features(CONFIG, denoiser)
     num, labels, test_labels = 300, reading.train_labels, reading.test_labels
-    images = datasets.to_unit_range(reading.images[:num]).flatten(1)
+    images = to_unit_range(reading.images[:num]).flatten(1)
     for q, name in enumerate(reading.layers):
         for s in range(3):
             x = reading.activations[name][s]

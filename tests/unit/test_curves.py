@@ -17,6 +17,7 @@ import torch
 from repdyn import _probing, curves, datasets, features
 from repdyn.curves import CurveConfig, measure, probe_curves
 from repdyn.denoisers import EDMDenoiser, VPDenoiser
+from repdyn.images import ImageSet
 from repdyn.noise import ddpm_alpha_bar
 from repdyn.probes import LinearProbe, peak_height
 from repdyn.training import TrainConfig, make_denoiser
@@ -82,7 +83,7 @@ def test_the_test_images_choose_nothing(denoiser: EDMDenoiser, monkeypatch: pyte
     honest = measure(CONFIG, denoiser)
     original = datasets.load
 
-    def with_other_test_labels(name: str, split: str) -> datasets.ImageSet:
+    def with_other_test_labels(name: str, split: str) -> ImageSet:
         data = original(name, split)
         return data._replace(labels=(data.labels + 1) % 10) if split == "test" else data
 
@@ -98,7 +99,7 @@ def test_the_test_images_choose_nothing(denoiser: EDMDenoiser, monkeypatch: pyte
 def test_shuffled_labels_give_chance(denoiser: EDMDenoiser, monkeypatch: pytest.MonkeyPatch) -> None:
     original = datasets.load
 
-    def with_shuffled_labels(name: str, split: str) -> datasets.ImageSet:
+    def with_shuffled_labels(name: str, split: str) -> ImageSet:
         data = original(name, split)
         order = torch.randperm(len(data.labels), generator=torch.Generator().manual_seed(0))
         return data._replace(labels=data.labels[order])
@@ -208,6 +209,7 @@ MEMORY = """
 import resource, torch
 from torch import nn
 from repdyn import _probing, curves, datasets
+from repdyn.images import ImageSet
 torch.set_num_threads(1)
 N, WIDTH, LAYERS = 6000, 512, 5
 class Wide(nn.Module):

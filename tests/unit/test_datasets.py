@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from repdyn import datasets
-from repdyn.datasets import FASHION_CLASSES, load, stratified_split, to_unit_range
+from repdyn.datasets import FASHION_CLASSES, load, stratified_split
+from repdyn.images import ImageSet, to_unit_range
 
 EMBEDDED = {
     ("digits", "train"): ((1437, 1, 8, 8), "cdab6f0fd60ad44f3ddd210f9f0691da47eb09d9a7f68bcae2354203dd7a80ca"),
@@ -29,7 +29,7 @@ EMBEDDED = {
 }
 
 
-def as_rows(data: datasets.ImageSet) -> list[bytes]:
+def as_rows(data: ImageSet) -> list[bytes]:
     """Each image and its label as bytes."""
     return [image.numpy().tobytes() + bytes([label]) for image, label in zip(data.images, data.labels.tolist())]
 
@@ -211,7 +211,7 @@ NUM_CLASSES = {"tinyimagenet100-32": 100, "tinyimagenet20-64": 20, "flowers17": 
                "ccp4": 4}  # fmt: skip
 
 
-def load_or_skip(name: str, split: str) -> datasets.ImageSet:
+def load_or_skip(name: str, split: str) -> ImageSet:
     try:
         return load(name, split)
     except ConnectionError:
@@ -311,10 +311,10 @@ def test_every_item_of_a_class_is_drawn_equally_often() -> None:
 
 def test_pixels_are_averaged_over_squares() -> None:
     images = torch.randint(256, (2, 3, 4, 7), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    pooled = datasets.to_unit_range(images, pool=2)
+    pooled = to_unit_range(images, pool=2)
     assert pooled.shape == (2, 3, 2, 3), "the seventh column is left over"
     expected = images[..., :6].double().reshape(2, 3, 2, 2, 3, 2).mean((3, 5)) / 127.5 - 1
     torch.testing.assert_close(pooled.double(), expected, atol=1e-6, rtol=0)
-    assert torch.equal(datasets.to_unit_range(images, pool=1), datasets.to_unit_range(images))
+    assert torch.equal(to_unit_range(images, pool=1), to_unit_range(images))
     with pytest.raises(ValueError, match="pool"):
-        datasets.to_unit_range(images, pool=0)
+        to_unit_range(images, pool=0)

@@ -9,6 +9,7 @@ import torch
 from repdyn import datasets, embeddings
 from repdyn.embeddings import Embedding, Judge
 from repdyn.image_classifier import ImageClassifier
+from repdyn.images import to_unit_range
 from repdyn.metrics import frechet_distance
 
 
@@ -56,7 +57,7 @@ def test_by_number_splits_into_disjoint_sets(judge: Judge) -> None:
 def test_a_classifier_embeds_what_an_image_can_store() -> None:
     test = datasets.load("fashion-mnist-mini", "test").images[:100]
     embedding = embeddings.load("fashion-cnn")
-    images = datasets.to_unit_range(test)
+    images = to_unit_range(test)
     features = embedding(images)
     assert embedding.name == "fashion-cnn"
     assert torch.equal(features, ImageClassifier.load("fashion-cnn").transform(test))

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from repdyn.datasets import load, to_unit_range
+from repdyn.datasets import load
 from repdyn.denoisers import EDMDenoiser
 from repdyn.features import POSTERIOR, extract, layers, supports_bf16
+from repdyn.images import to_unit_range
 from repdyn.training import TrainConfig, make_denoiser
 
 SIGMA = 0.3

@@ -10,12 +10,13 @@ import torch
 from sklearn.base import clone
 
 from repdyn import datasets
+from repdyn._files import write_tensors
 from repdyn.image_classifier import ImageClassifier
-from repdyn.training import write_tensors
+from repdyn.images import ImageSet, to_unit_range
 
 
 @pytest.fixture(scope="module")
-def digits() -> tuple[datasets.ImageSet, datasets.ImageSet]:
+def digits() -> tuple[ImageSet, ImageSet]:
     return datasets.load("digits", "train"), datasets.load("digits", "test")
 
 
@@ -72,7 +73,7 @@ def test_flips_mirror_about_half_of_the_images() -> None:
 
 def test_bytes_and_floats_are_the_same_image(fitted: ImageClassifier, digits: tuple) -> None:
     _, test = digits
-    floats = datasets.to_unit_range(test.images)
+    floats = to_unit_range(test.images)
     assert torch.equal(fitted.transform(test.images), fitted.transform(floats))
     assert np.array_equal(fitted.predict(test.images), fitted.predict(floats.double().numpy()))
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from repdyn import _batches, datasets, features, references, training
 from repdyn._batches import Batch
 from repdyn.denoisers import EDMDenoiser
+from repdyn.images import to_unit_range
 from repdyn.objectives import (
     ClassifyingEncoder,
     Unconditioned,
@@ -112,7 +113,7 @@ def test_an_objective_of_ones_own_is_what_is_minimised(tiny: TrainConfig) -> Non
     digits = datasets.load("digits")
     start = ClassifyingEncoder(training.make_denoiser(tiny).model, 10)
     trained = last(config, denoiser=start, objective=classification).denoiser.eval()
-    right = trained(datasets.to_unit_range(digits.images)).argmax(1) == digits.labels
+    right = trained(to_unit_range(digits.images)).argmax(1) == digits.labels
     assert right.float().mean() > 0.5, "ten classes: chance is 0.1"
 
 

@@ -13,6 +13,7 @@ import torch
 from repdyn import datasets, features, pixels
 from repdyn._pixel_task import draw, some_pixels
 from repdyn.denoisers import EDMDenoiser
+from repdyn.images import ImageSet
 from repdyn.metrics import mean_iou
 from repdyn.mlp_probe import MLPProbe
 from repdyn.pixel_curves import PixelCurveConfig, example_images, measure, peak_height
@@ -24,7 +25,7 @@ CONFIG = PixelCurveConfig(
 
 
 @pytest.fixture(scope="module")
-def digits() -> dict[str, datasets.ImageSet]:
+def digits() -> dict[str, ImageSet]:
     return {split: datasets.load("digits", split) for split in ("train", "test")}
 
 
@@ -50,7 +51,7 @@ def test_a_test_image_that_repeats_a_training_image_is_left_out(digits: dict, mo
     original = datasets.load
     copies = {5: 100, 9: 7}  # test image -> training image
 
-    def with_copies(name: str, split: str) -> datasets.ImageSet:
+    def with_copies(name: str, split: str) -> ImageSet:
         data = original(name, split)
         if split == "train":
             return data
@@ -129,7 +130,7 @@ def test_the_probe_learns_and_shuffled_masks_teach_nothing(
     honest = np.mean(measure(config, denoiser)["test"])
     original = pixels.masks
 
-    def shuffled(data: datasets.ImageSet, threshold: int | None) -> tuple[torch.Tensor, tuple[str, ...]]:
+    def shuffled(data: ImageSet, threshold: int | None) -> tuple[torch.Tensor, tuple[str, ...]]:
         masks, classes = original(data, threshold)
         order = torch.randperm(masks.numel(), generator=torch.Generator().manual_seed(0))
         return masks.flatten()[order].reshape(masks.shape), classes
@@ -145,7 +146,7 @@ def test_the_test_images_choose_nothing(denoiser: EDMDenoiser, monkeypatch: pyte
     honest = measure(config, denoiser)
     original = datasets.load
 
-    def with_other_test_labels(name: str, split: str) -> datasets.ImageSet:
+    def with_other_test_labels(name: str, split: str) -> ImageSet:
         data = original(name, split)
         return data._replace(labels=(data.labels + 1) % 10) if split == "test" else data
 

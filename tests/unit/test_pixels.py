@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from repdyn import pretrained
-from repdyn.datasets import FASHION_CLASSES, ImageSet, load, to_unit_range
+from repdyn.datasets import FASHION_CLASSES, load
 from repdyn.features import extract
+from repdyn.images import ImageSet, to_unit_range
 from repdyn.pixels import decoder_layers, masks, patches, rows, stack_maps
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from repdyn import pretrained
-from repdyn.training import TrainConfig, read_state, train, write_tensors
+from repdyn._files import read_state, write_tensors
+from repdyn.training import TrainConfig, train
 
 
 @pytest.fixture
@@ -87,7 +88,8 @@ def test_an_unknown_name_is_refused(function: Callable) -> None:
 @pytest.mark.parametrize("name", pretrained.available())
 @torch.no_grad()
 def test_shipped_weights_denoise(name: str, shared_data: Path) -> None:
-    from repdyn.datasets import load, to_unit_range
+    from repdyn.datasets import load
+    from repdyn.images import to_unit_range
 
     denoiser = pretrained.load(name)
     _, metadata = read_state(Path(str(pretrained._SHIPPED / f"{name}.safetensors")))

@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from repdyn.training import TrainConfig, read_state, train
+from repdyn._files import read_state
+from repdyn.training import TrainConfig, train
 
 # What each process writes down: the loss of every step, whether it is the main one, an image denoised at the end.
 CHILD = """

@@ -14,6 +14,7 @@ from repdyn import datasets, sampling
 from repdyn.denoisers import EDMDenoiser
 from repdyn.embeddings import Judge
 from repdyn.embeddings import load as load_embedding
+from repdyn.images import ImageSet, to_unit_range
 from repdyn.noise import edm_sigmas
 from repdyn.quality_curves import FIGURE_SIGMAS, QualityConfig, generate, measure
 
@@ -80,7 +81,7 @@ def test_at_no_noise_all_that_sees_an_image_returns_it(result: dict) -> None:
 def test_distances_are_those_of_the_estimates(result: dict, module_denoiser: EDMDenoiser) -> None:
     train, test = (datasets.load("digits", split) for split in ("train", "test"))
     chosen, _ = datasets.stratified_split(test.labels, 150, 0)
-    images = datasets.to_unit_range(test.images[chosen])
+    images = to_unit_range(test.images[chosen])
     judge = Judge(load_embedding("pixels"), train.images)
     with torch.no_grad():
         expected = judge.distance(module_denoiser(images, 0.3))
@@ -91,7 +92,7 @@ def test_distances_are_those_of_the_estimates(result: dict, module_denoiser: EDM
 def test_the_test_labels_choose_nothing(module_denoiser: EDMDenoiser, monkeypatch: pytest.MonkeyPatch) -> None:
     original = datasets.load
 
-    def with_other_test_labels(name: str, split: str) -> datasets.ImageSet:
+    def with_other_test_labels(name: str, split: str) -> ImageSet:
         data = original(name, split)
         return data._replace(labels=(data.labels + 1) % 10) if split == "test" else data
 

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from repdyn import _batches, datasets, training
+from repdyn._files import read_state, write_tensors
 from repdyn.networks import UNet, UNetConfig
 from repdyn.noise import ddpm_alpha_bar, ddpm_timestep
-from repdyn.training import TrainConfig, config_from_dict, make_denoiser, read_state, train, write_tensors
+from repdyn.training import TrainConfig, config_from_dict, make_denoiser, train
 
 
 def run(config: TrainConfig, state_file: Path | None = None, **options: object) -> dict[str, Tensor]:

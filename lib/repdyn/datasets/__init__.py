@@ -14,39 +14,23 @@ import os
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from repdyn import _checks
 from repdyn.datasets import _decode, _files
 from repdyn.datasets._files import Archive, Decoded
 from repdyn.datasets._folder import image_folder
 from repdyn.datasets._split import stratified_split
 from repdyn.datasets._table import DESCRIPTIONS, DIGIT_CLASSES, FASHION_CLASSES, IDX, PACKED, Description
+from repdyn.images import ImageSet
 
 __all__ = [
-    "FASHION_CLASSES", "NAMES", "Description", "ImageSet", "describe", "fingerprint", "load", "stratified_split",
-    "to_unit_range",
+    "FASHION_CLASSES", "NAMES", "Description", "describe", "fingerprint", "load", "stratified_split",
 ]  # fmt: skip
 
 #: Names that :func:`load` knows.
 NAMES = tuple(DESCRIPTIONS)
-
-
-class ImageSet(NamedTuple):
-    """Images uint8 (N, C, H, W), labels int64, the classes' names, and a hash that identifies the content.
-
-    Labels are (N,), or (N, H, W) for the sets with a class for every pixel.
-    """
-
-    images: Tensor
-    labels: Tensor
-    classes: tuple[str, ...]
-    sha256: str
 
 
 def load(
@@ -93,18 +77,6 @@ def fingerprint(name: str, *, path: str | os.PathLike | None = None, size: int |
     """
     lines = [f"{split} {load(name, split, path=path, size=size).sha256}\n" for split in describe(name).splits]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def to_unit_range(images: Tensor, pool: int = 1) -> Tensor:
-    """Turn uint8 pixels 0..255 into float32 in [-1, 1], the range in which EDM's noise levels are stated.
-
-    With ``pool`` images (N, C, H, W) are averaged over squares of ``pool`` by ``pool`` pixels; what is left over at an
-    edge is dropped. Raises ``ValueError`` for another type of pixels and a ``pool`` that is not positive.
-    """
-    if images.dtype != torch.uint8:
-        raise ValueError(f"images must be uint8, got {images.dtype}")
-    unit = images.to(torch.float32) / 127.5 - 1
-    return unit if _checks.integer("pool", pool, 1) == 1 else F.avg_pool2d(unit, pool)
 
 
 def _check_split(name: str, split: str) -> None:

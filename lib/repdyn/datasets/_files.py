@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from filelock import FileLock
 
-from repdyn._atomic import replacing
+from repdyn._files import replacing
 from repdyn.datasets._resume import Resuming
 
 with warnings.catch_warnings():
