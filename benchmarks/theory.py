@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from repdyn import csnr
-from repdyn.molrg import NoisyMoLRG
+from repdyn.theory import csnr
+from repdyn.theory.molrg import NoisyMoLRG
 
 SIGMA, DELTA, D, K, NUM = 0.7, 0.2, 5, 3, 64
 SIZES = (64, 128, 256, 512, 1024, 2048)

@@ -82,7 +82,7 @@ def mutants(source: str) -> Iterator[tuple[str, str]]:
 
 def patch(name: str, source: str) -> None:
     """Run ``source`` in the place of the module, also where its functions and classes were already imported."""
-    module = importlib.import_module(f"repdyn.{name}")
+    module = importlib.import_module(f"repdyn.theory.{name}")
     before = dict(vars(module))
     exec(compile(source, module.__file__, "exec"), vars(module))
     for key, old in before.items():
@@ -95,7 +95,7 @@ def patch(name: str, source: str) -> None:
                     setattr(old, attribute, value)
             setattr(module, key, old)
         for other in TESTS:
-            user = importlib.import_module(f"repdyn.{other}")
+            user = importlib.import_module(f"repdyn.theory.{other}")
             if vars(user).get(key) is old:
                 setattr(user, key, getattr(module, key))
 

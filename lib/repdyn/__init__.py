@@ -67,7 +67,7 @@ __all__ = ["NoisyMoLRG", "__version__", *_SUBMODULES]  # noqa: PLE0604
 
 def __getattr__(name: str) -> object:
     if name == "NoisyMoLRG":
-        return _import_module("repdyn.molrg").NoisyMoLRG
+        return _import_module("repdyn.theory.molrg").NoisyMoLRG
     if name in _SUBMODULES:
         return _import_module(f"repdyn.{name}")
     raise AttributeError(f"module 'repdyn' has no attribute {name!r}")

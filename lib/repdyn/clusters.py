@@ -17,7 +17,7 @@ from repdyn.images import to_unit_range
 from repdyn.metrics import clustering_accuracy
 from repdyn.networks import MoLRGStarts
 from repdyn.recovery import losses, train_starts
-from repdyn.subspaces import alternate, random_bases
+from repdyn.theory.subspaces import alternate, random_bases
 
 __all__ = ["ClusterConfig", "measure", "nearest_subspace", "principal_components", "rescaled"]
 

@@ -12,12 +12,12 @@ from torch.nn import functional as F
 from repdyn import datasets, features, sampling
 from repdyn._probing import probe_curves
 from repdyn.denoisers import dae_loss, edm_loss_weight
-from repdyn.empirical import EmpiricalDenoiser
 from repdyn.features import POSTERIOR
 from repdyn.images import to_unit_range
 from repdyn.metrics import memorised, sliced_wasserstein
 from repdyn.noise import edm_sigmas
 from repdyn.probes import peak_height
+from repdyn.theory.empirical import EmpiricalDenoiser
 
 __all__ = ["MemoryConfig", "Scene", "curves", "generate", "losses", "participation_ratio", "read", "scene", "score"]
 
@@ -164,7 +164,7 @@ def score(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, An
 @torch.no_grad()
 def losses(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, list[float]]:
     """Weighted losses (L,) at ``loss_sigmas``: on ``train_loss`` and ``held_loss`` images; ``copy_train`` and
-    ``copy_held``, those of the :class:`repdyn.empirical.EmpiricalDenoiser`; and ``estimate_novel``.
+    ``copy_held``, those of the :class:`repdyn.theory.empirical.EmpiricalDenoiser`; and ``estimate_novel``.
 
     Losses are per pixel, with EDM's weight: 1 for a network that returns nothing, in the mean. The last is the share of
     posterior estimates of noisy test images that are no copies of a training image, by the second of ``thresholds``.

@@ -13,15 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from repdyn import csnr, sweeps, training
+from repdyn import sweeps, training
 from repdyn.denoisers import Denoiser
-from repdyn.empirical import EmpiricalDenoiser, LinearDenoiser
 from repdyn.features import POSTERIOR, extract
 from repdyn.metrics import class_bases
-from repdyn.molrg import NoisyMoLRG
 from repdyn.networks import MLPDenoiser
 from repdyn.noise import ddpm_alpha_bar, ddpm_sigma
 from repdyn.probes import fit_many
+from repdyn.theory import csnr
+from repdyn.theory.empirical import EmpiricalDenoiser, LinearDenoiser
+from repdyn.theory.molrg import NoisyMoLRG
 
 __all__ = [
     "PAPER_TIMESTEPS",
@@ -145,9 +146,9 @@ def measure(config: LearningConfig) -> dict[str, Any]:
     A checkpoint has ``images`` and, for each noise level: ``excess``, :func:`distance` to the optimal denoiser on test
     samples; ``train_loss``, the loss on training samples over the least one of the distribution; ``memorised``, its
     share of the squared distances from there to the optimal denoiser and to the
-    :class:`repdyn.empirical.EmpiricalDenoiser`, 0 at the former and 1 at the latter; and what :func:`readings` finds,
+    :class:`repdyn.theory.empirical.EmpiricalDenoiser`, 0 at the former and 1 at the latter; and what :func:`readings` finds,
     with ``layers`` of the hidden layer too at the last checkpoint. ``linear_excess`` is the ``excess`` of the
-    :class:`repdyn.empirical.LinearDenoiser`.
+    :class:`repdyn.theory.empirical.LinearDenoiser`.
     """
     own, levels = world(config), sigmas(config)
     checkpoints = []

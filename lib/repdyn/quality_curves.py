@@ -19,12 +19,12 @@ from repdyn import datasets, embeddings, features, pretrained, sampling
 from repdyn._kept import Part, kept
 from repdyn.curves import digest, identity, image_subset
 from repdyn.embeddings import Judge
-from repdyn.empirical import LinearDenoiser
 from repdyn.images import ImageSet, to_unit_range
 from repdyn.metrics.detail import retained_power, scatter_shares
 from repdyn.mlp_probe import MLPProbe
 from repdyn.noise import PAPER_SIGMAS, edm_sigmas
 from repdyn.probes import peak_height
+from repdyn.theory.empirical import LinearDenoiser
 
 __all__ = ["FIGURE_SIGMAS", "QualityConfig", "generate", "measure"]
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from repdyn import sweeps
 from repdyn.metrics import class_bases, match_subspaces
-from repdyn.molrg import NoisyMoLRG
 from repdyn.networks import MoLRGStarts
-from repdyn.subspaces import alternate, overlapping, random_bases
+from repdyn.theory.molrg import NoisyMoLRG
+from repdyn.theory.subspaces import alternate, overlapping, random_bases
 from repdyn.training import Step, TrainConfig, train
 
 __all__ = [

@@ -237,7 +237,7 @@ def test_a_sentence_and_its_roles_survive(tmp_path: Path) -> None:
         "{numref}`panel %s <fig-b>`": "[panel 3.2](u#fig-b)",
         "is {glue:text}`x_y:.2f`": "is 0.12",
         "{cite:t}`efron2011tweedie` {cite}`vincent2008extracting`": "Efron (2011) (Vincent et al., 2008)",
-        "{py:func}`~repdyn.csnr.peak` {math}`a_b`": "`peak` $a_b$",
+        "{py:func}`~repdyn.theory.csnr.peak` {math}`a_b`": "`peak` $a_b$",
         "`code` in ``{eq}``": "`code` in ``{eq}``",
         "```{math}\n:label: eq-a\n\na = b\n```": "$$\na = b\n\\tag{3.1}\n$$",
         "$$\na\n$$ (eq-a)": "$$\na\n\\tag{3.2}\n$$",

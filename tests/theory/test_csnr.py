@@ -10,8 +10,8 @@ import torch
 from oracles import DenseMixture, distance_to_peak
 from scipy.optimize import minimize_scalar
 
-from repdyn import csnr
-from repdyn.molrg import NoisyMoLRG
+from repdyn.theory import csnr
+from repdyn.theory.molrg import NoisyMoLRG
 
 CASES = [(12, 2, 3, 0.2), (20, 5, 4, 0.6), (9, 1, 2, 0.05), (8, 2, 4, 0.9)]
 SIGMAS = np.array([0.02, 0.3, 0.8, 2.0, 15.0])

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import distance_to_peak, laplace_csnr, laplace_csnr_mp, two_class_csnr
 
-from repdyn import csnr
-from repdyn.molrg import NoisyMoLRG
+from repdyn.theory import csnr
+from repdyn.theory.molrg import NoisyMoLRG
 
 # (K, d, delta, sigma, noisy_input), hard ones: two scales, rare events, many classes, many dimensions.
 CORNERS = [

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import DenseMixture
 
-from repdyn.molrg import NoisyMoLRG
+from repdyn.theory.molrg import NoisyMoLRG
 
 MODELS = {
     "orthogonal": NoisyMoLRG.random(12, 3, 3, 0.2, seed=0),

@@ -11,7 +11,7 @@ import torch
 from repdyn import clusters, datasets
 from repdyn.clusters import ClusterConfig, measure, nearest_subspace, principal_components, rescaled
 from repdyn.images import ImageSet, to_unit_range
-from repdyn.molrg import NoisyMoLRG
+from repdyn.theory.molrg import NoisyMoLRG
 
 
 def test_principal_components_keep_the_variance_and_the_distances() -> None:

@@ -11,13 +11,14 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from repdyn import csnr, datasets, features
+from repdyn import datasets, features
 from repdyn.csnr_curves import CSNRConfig, measure, pick, summary
 from repdyn.curves import probe_curves, read_features
 from repdyn.denoisers import EDMDenoiser
 from repdyn.images import ImageSet, to_unit_range
 from repdyn.metrics import class_bases
-from repdyn.molrg import NoisyMoLRG
+from repdyn.theory import csnr
+from repdyn.theory.molrg import NoisyMoLRG
 
 CONFIG = CSNRConfig(
     dataset="digits",
@@ -104,7 +105,7 @@ def test_overlapping_bases_against_the_true_ones(mixture: Callable) -> None:
 
 @pytest.mark.parametrize(("way", "centred"), [("raw", False), ("centred", True)])
 def test_definition_in_other_code(denoiser: EDMDenoiser, way: str, centred: bool) -> None:
-    """Bases by a decomposition of the features themselves, the ratio by repdyn.csnr.csnr."""
+    """Bases by a decomposition of the features themselves, the ratio by repdyn.theory.csnr.csnr."""
     result = measure(replace(CONFIG, ways=(way,)), denoiser)
     reading = read_features(CONFIG, denoiser)
     num, labels, test_labels = 300, reading.train_labels, reading.test_labels

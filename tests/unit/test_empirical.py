@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from repdyn.denoisers import dae_loss
-from repdyn.empirical import EmpiricalDenoiser, LinearDenoiser
 from repdyn.features import POSTERIOR, extract
-from repdyn.molrg import NoisyMoLRG
+from repdyn.theory.empirical import EmpiricalDenoiser, LinearDenoiser
+from repdyn.theory.molrg import NoisyMoLRG
 
 BOTH = pytest.mark.parametrize("kind", [EmpiricalDenoiser, LinearDenoiser])
 

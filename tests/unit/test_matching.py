@@ -11,7 +11,7 @@ import torch
 from scipy.linalg import subspace_angles
 
 from repdyn.metrics import clustering_accuracy, match_subspaces
-from repdyn.subspaces import random_bases
+from repdyn.theory.subspaces import random_bases
 
 
 def test_order_and_rotation_do_not_count() -> None:

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from repdyn import datasets, early_stopping, features, memorisation_sweep, presets, records, training
-from repdyn.empirical import EmpiricalDenoiser, LinearDenoiser
 from repdyn.memorisation_curves import (
     MemoryConfig,
     curves,
@@ -26,6 +25,7 @@ from repdyn.memorisation_curves import (
 )
 from repdyn.memorisation_sweep import MemorySweep, by_size, learn, measure, measure_sweep, plan
 from repdyn.probes import LinearProbe
+from repdyn.theory.empirical import EmpiricalDenoiser, LinearDenoiser
 
 SMALL = MemoryConfig(
     dataset="digits", pool=1, num_train=40, width=8, images=1280, batch_size=32, warmup_images=200, precision="no",

@@ -14,7 +14,6 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import confusion_matrix, jaccard_score
 from sklearn.neighbors import NearestNeighbors
 
-from repdyn.csnr import csnr
 from repdyn.metrics import (
     ClassMoments,
     class_bases,
@@ -29,7 +28,8 @@ from repdyn.metrics import (
     projected_csnr,
     sliced_wasserstein,
 )
-from repdyn.molrg import NoisyMoLRG
+from repdyn.theory.csnr import csnr
+from repdyn.theory.molrg import NoisyMoLRG
 
 # -------------------------------------------------------------------------------------------- sliced Wasserstein
 

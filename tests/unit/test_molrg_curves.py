@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from repdyn import csnr, molrg_curves
-from repdyn.empirical import EmpiricalDenoiser, LinearDenoiser
+from repdyn import molrg_curves
 from repdyn.features import extract
 from repdyn.metrics import class_bases
 from repdyn.molrg_curves import LearningConfig, SweepConfig, distance, learn, losses, measure, measure_sweep, readings
 from repdyn.networks import MLPDenoiser, MoLRGDenoiser
 from repdyn.probes import LinearProbe
+from repdyn.theory import csnr
+from repdyn.theory.empirical import EmpiricalDenoiser, LinearDenoiser
 
 SMALL = LearningConfig(
     n=8, d=1, num_train=8000, hidden=128, images=128_000, timesteps=(1, 40, 100, 160, 240), num_tests=1, num_probe=500,

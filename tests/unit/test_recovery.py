@@ -14,7 +14,6 @@ import torch
 from repdyn import _batches, recovery
 from repdyn.denoisers import dae_loss
 from repdyn.metrics import class_bases, match_subspaces
-from repdyn.molrg import NoisyMoLRG
 from repdyn.networks import MoLRGDenoiser, MoLRGStarts
 from repdyn.recovery import (
     EVEN_LEVELS,
@@ -28,7 +27,8 @@ from repdyn.recovery import (
     success,
     train_starts,
 )
-from repdyn.subspaces import alternate, random_bases
+from repdyn.theory.molrg import NoisyMoLRG
+from repdyn.theory.subspaces import alternate, random_bases
 from repdyn.training import TrainConfig, train
 
 MODEL = NoisyMoLRG.random(n=12, d=2, K=3, delta=0.2, seed=0)

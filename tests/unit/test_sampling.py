@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from repdyn.denoisers import EDMDenoiser
-from repdyn.molrg import NoisyMoLRG
 from repdyn.noise import ddpm_alpha_bar, ddpm_sigma, edm_sigmas
 from repdyn.sampling import Churn, sample, trajectory
+from repdyn.theory.molrg import NoisyMoLRG
 
 VARIANCES = torch.tensor([4.0, 1.0, 0.25, 0.01], dtype=torch.float64)
 

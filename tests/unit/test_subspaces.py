@@ -8,8 +8,8 @@ import torch
 from scipy.linalg import subspace_angles
 
 from repdyn.metrics import class_bases, match_subspaces
-from repdyn.molrg import NoisyMoLRG
-from repdyn.subspaces import alternate, overlapping, random_bases
+from repdyn.theory.molrg import NoisyMoLRG
+from repdyn.theory.subspaces import alternate, overlapping, random_bases
 
 MODEL = NoisyMoLRG.random(n=12, d=2, K=3, delta=0.2, seed=0)
 X, LABELS = MODEL.sample(900, seed=1)

@@ -14,8 +14,8 @@ from torch import nn
 
 from repdyn import _batches, training
 from repdyn.denoisers import dae_loss, edm_loss_weight
-from repdyn.molrg import NoisyMoLRG
 from repdyn.networks import MLPDenoiser, MoLRGDenoiser, UNetConfig
+from repdyn.theory.molrg import NoisyMoLRG
 from repdyn.training import TrainConfig, train
 
 MODEL = NoisyMoLRG.random(n=12, d=2, K=3, delta=0.2, seed=0)

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from repdyn import csnr, features, presets, records, training
+from repdyn import features, presets, records, training
 from repdyn.probes import LinearProbe
+from repdyn.theory import csnr
 from repdyn.training import TrainConfig
 from repdyn.two_patch import (
     QuadraticClassifier,

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from repdyn.denoisers import dae_loss
 from repdyn.features import POSTERIOR, extract, layers
-from repdyn.molrg import NoisyMoLRG
 from repdyn.networks import MLP, MLPDenoiser, MoLRGDenoiser
 from repdyn.noise import ddpm_alpha_bar, ddpm_sigma
 from repdyn.sampling import sample
+from repdyn.theory.molrg import NoisyMoLRG
 
 LEVELS = ddpm_sigma(np.arange(1000), ddpm_alpha_bar())
 

@@ -22,7 +22,7 @@ def class_bases(features: object, labels: object, rank: int, *, centred: bool = 
 
     ``features`` (num, D), ``labels`` (num,) integers 0..K-1, every class present. With ``centred`` the mean of the
     class is taken off first, which makes them its principal components; without, as the paper has it, a mean far from
-    zero is among the first. The bases are what :func:`repdyn.csnr.csnr` takes.
+    zero is among the first. The bases are what :func:`repdyn.theory.csnr.csnr` takes.
 
     Raises ``ValueError`` for wrong shapes, NaN, a missing class, or a class whose features do not span ``rank``
     dimensions.

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from repdyn import csnr
-from repdyn.molrg import NoisyMoLRG
 from repdyn.plots import CLASS_COLORS, COLORS, MARKERS, sigma_axis
+from repdyn.theory import csnr
+from repdyn.theory.molrg import NoisyMoLRG
 
 __all__ = ["draw_classes", "interplay", "posterior_estimates", "probing", "two_costs", "undecided", "validation"]
 

@@ -13,12 +13,12 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from repdyn import csnr
 from repdyn.denoisers import Denoiser
-from repdyn.molrg import NoisyMoLRG
 from repdyn.noise import ddpm_alpha_bar, ddpm_sigma
 from repdyn.plots import CLASS_COLORS, COLORS, MARKERS, sigma_axis
 from repdyn.plots.csnr import draw_classes
+from repdyn.theory import csnr
+from repdyn.theory.molrg import NoisyMoLRG
 
 __all__ = [
     "curves",

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from repdyn import noise
 from repdyn.denoisers import Denoiser
-from repdyn.molrg import NoisyMoLRG
 from repdyn.plots import CLASS_COLORS, COLORS, MARKERS, sigma_axis
+from repdyn.theory.molrg import NoisyMoLRG
 
 __all__ = ["bumps", "clean_queries", "curves", "field", "learned", "noise_levels"]
 

@@ -17,7 +17,7 @@ import numpy as np
 from IPython.display import HTML
 from scipy import special
 
-from repdyn import _quadrature
+from repdyn.theory import _quadrature
 
 __all__ = ["Sweep", "explorer", "lift", "maxima", "sweep"]
 

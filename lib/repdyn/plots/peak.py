@@ -11,8 +11,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from repdyn import csnr
 from repdyn.plots import CLASS_COLORS, COLORS, MARKERS, sigma_axis
+from repdyn.theory import csnr
 
 __all__ = [
     "against_theorem2",

@@ -12,8 +12,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from repdyn.molrg import NoisyMoLRG
 from repdyn.plots import CLASS_COLORS, COLORS, MARKERS, sigma_axis
+from repdyn.theory.molrg import NoisyMoLRG
 
 __all__ = ["digits", "entropies", "errors", "plane", "rings", "shrinkage"]
 

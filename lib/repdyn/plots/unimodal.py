@@ -13,8 +13,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from repdyn import csnr
 from repdyn.plots import COLORS, show_image, sigma_axis
+from repdyn.theory import csnr
 
 __all__ = [
     "along_training",

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from repdyn import _checks
-from repdyn._quadrature import softmax_moments
+from repdyn.theory._quadrature import softmax_moments
 
 __all__ = ["Energies", "Peak", "class_confidence", "csnr", "exact", "exact_energies", "lemma1", "peak", "theorem2"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from repdyn import _checks
-from repdyn.molrg import NoisyMoLRG
+from repdyn.theory.molrg import NoisyMoLRG
 
 __all__ = ["Fit", "alternate", "overlapping", "random_bases"]
 
