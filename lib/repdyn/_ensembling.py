@@ -11,9 +11,9 @@ from scipy.special import log_softmax
 from sklearn.metrics import log_loss
 from torch import Tensor
 
-from repdyn.ensemble_probe import vote
 from repdyn.metrics.predictions import calibration_error, error_correlation
-from repdyn.probes import LinearProbe, fit_many, fit_path
+from repdyn.probes.linear import LinearProbe, fit_many, fit_path
+from repdyn.probes.voting import vote
 
 __all__ = ["Labelled", "Layers", "Member", "compare", "ensemble", "scores"]
 

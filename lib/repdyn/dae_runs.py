@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from repdyn import datasets, features, training
-from repdyn._probing import probe_curves
 from repdyn.curves import image_subset
 from repdyn.denoisers import EDMDenoiser, PlainDenoiser, VPDenoiser
 from repdyn.identity import closeness
 from repdyn.images import to_unit_range
 from repdyn.networks import MLP, UNet, UNetConfig
 from repdyn.noise import PAPER_SIGMAS, VP_TIMES, vp_sigma
+from repdyn.probes.levels import probe_curves
 from repdyn.training import TrainConfig
 
 __all__ = ["DAEConfig", "Material", "learn", "levels", "make_denoiser", "material", "measure", "pixels"]

@@ -18,9 +18,9 @@ from repdyn._kept import kept
 from repdyn._pixel_task import Task, draw, some_pixels
 from repdyn.curves import digest, identity, untrained_twin
 from repdyn.metrics import confusion, iou_of_confusion
-from repdyn.mlp_probe import MLPProbe
 from repdyn.noise import PAPER_SIGMAS
-from repdyn.probes import PeakHeight
+from repdyn.probes.mlp import MLPProbe
+from repdyn.resampling import PeakHeight
 
 __all__ = ["PixelCurveConfig", "example_images", "measure", "peak_height"]
 
@@ -33,7 +33,7 @@ class PixelCurveConfig:
     image, and the ``num_validation`` training images that choose the best noise level belong to none of them. The score
     is taken on ``num_test`` test images (``None``: all), of those that differ from every training image by ``apart`` or
     more, root mean square in [-1, 1]: a set may hold a photograph twice. ``pixels_per_image`` pixels of each labelled
-    image, drawn at random (``None``: all), train a :class:`repdyn.mlp_probe.MLPProbe` of width ``hidden`` for at most
+    image, drawn at random (``None``: all), train a :class:`repdyn.probes.mlp.MLPProbe` of width ``hidden`` for at most
     ``max_epochs``. ``layers`` defaults to :func:`repdyn.pixels.decoder_layers`; ``noisy_input`` averages over ``draws``
     draws of noise; ``threshold`` is for sets without masks (:func:`repdyn.pixels.masks`). With a ``window``, raw
     patches of that side are probed too. The masks predicted for the first ``examples`` test images are kept at
@@ -115,7 +115,7 @@ def peak_height(
 
     ``counts`` (splits, S, N, K, K) are confusion counts of N images at S noise levels, in rising order. The mean IoU of
     a resampled test set is that of its summed counts, averaged over the splits; images are resampled ``num_resamples``
-    times and intervals are percentiles, as in :func:`repdyn.probes.peak_height`. They cover the choice of test images,
+    times and intervals are percentiles, as in :func:`repdyn.resampling.peak_height`. They cover the choice of test images,
     not that of the labelled ones.
 
     Raises ``ValueError`` for another shape or fewer than three levels.

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from repdyn import _probing, curves, datasets, features
+from repdyn import curves, datasets, features
 from repdyn.curves import CurveConfig, measure, probe_curves
 from repdyn.denoisers import EDMDenoiser, VPDenoiser
 from repdyn.images import ImageSet
 from repdyn.noise import ddpm_alpha_bar
-from repdyn.probes import LinearProbe, peak_height
+from repdyn.probes import LinearProbe
+from repdyn.probes import levels as _probing
+from repdyn.resampling import peak_height
 from repdyn.training import TrainConfig, make_denoiser
 
 CONFIG = CurveConfig(
@@ -208,7 +210,8 @@ def test_without_a_cache_nothing_is_left_behind_and_nothing_is_hashed(
 MEMORY = """
 import resource, torch
 from torch import nn
-from repdyn import _probing, curves, datasets
+from repdyn import curves, datasets
+from repdyn.probes import levels as _probing
 from repdyn.images import ImageSet
 torch.set_num_threads(1)
 N, WIDTH, LAYERS = 6000, 512, 5

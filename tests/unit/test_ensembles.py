@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from repdyn import features, references
 from repdyn._ensembling import Labelled, compare, window
 from repdyn.denoisers import EDMDenoiser
-from repdyn.ensemble_probe import SoftVoting, vote
 from repdyn.ensemble_results import entry, pooled, table
 from repdyn.ensembles import EnsembleConfig, labelled, measure, measure_network, task
 from repdyn.labels import label_noise
 from repdyn.metrics import calibration_error, error_correlation
 from repdyn.probes import LinearProbe
+from repdyn.probes.voting import SoftVoting, vote
 from repdyn.training import TrainConfig
 
 CONFIG = EnsembleConfig(

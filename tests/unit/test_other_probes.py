@@ -17,11 +17,11 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from repdyn.datasets import load
-from repdyn.ensemble_probe import SoftVoting
-from repdyn.knn_probe import KNNProbe
 from repdyn.labels import label_noise
-from repdyn.mlp_probe import MLPProbe
 from repdyn.probes import LinearProbe
+from repdyn.probes.knn import KNNProbe
+from repdyn.probes.mlp import MLPProbe
+from repdyn.probes.voting import SoftVoting
 
 
 @pytest.fixture(scope="module")

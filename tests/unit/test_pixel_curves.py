@@ -15,8 +15,8 @@ from repdyn._pixel_task import draw, some_pixels
 from repdyn.denoisers import EDMDenoiser
 from repdyn.images import ImageSet
 from repdyn.metrics import mean_iou
-from repdyn.mlp_probe import MLPProbe
 from repdyn.pixel_curves import PixelCurveConfig, example_images, measure, peak_height
+from repdyn.probes.mlp import MLPProbe
 
 CONFIG = PixelCurveConfig(
     dataset="digits", threshold=100, num_labelled=20, num_validation=30, num_test=40, splits=2, sigmas=(0.01, 0.3, 3.0),

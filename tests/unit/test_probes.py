@@ -13,9 +13,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from repdyn._logistic import CrossEntropy
 from repdyn.datasets import load
-from repdyn.probes import LinearProbe, fit_many, fit_path, peak_height
+from repdyn.probes import LinearProbe, fit_many, fit_path
+from repdyn.probes._logistic import CrossEntropy
+from repdyn.resampling import peak_height
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def test_large_problems_are_solved_one_by_one(digits: tuple, monkeypatch: pytest
     x, y, x_test, _ = digits
     problems = torch.stack([x, x.flip(1), x.roll(1, 1)])
     together = fit_many(problems, y, l2=1e-2)
-    monkeypatch.setattr("repdyn.probes._TOGETHER", x.numel())
+    monkeypatch.setattr("repdyn.probes.linear._TOGETHER", x.numel())
     for one, same in zip(fit_many(problems, y, l2=1e-2), together, strict=True):
         np.testing.assert_allclose(one.decision_function(x_test), same.decision_function(x_test), atol=0.05)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repdyn.probes import fit_path
+from repdyn.probes.linear import fit_path
 
 __all__ = ["Curves", "probe_curves"]
 
