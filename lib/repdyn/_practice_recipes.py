@@ -6,14 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from repdyn import dae_curves, ensembles, memorisation_sweep
-from repdyn._shapes import CIFAR_UNET, FASHION_UNET
 from repdyn.dae_curves import AblationConfig, SharingConfig
 from repdyn.dae_runs import DAEConfig
 from repdyn.ensembles import EnsembleConfig
 from repdyn.memorisation_curves import MemoryConfig
 from repdyn.memorisation_sweep import MemorySweep
 from repdyn.records import Recipe
-from repdyn.training import TrainConfig
+from repdyn.training.config import CIFAR_UNET, FASHION_UNET, TrainConfig
 
 __all__ = ["PRACTICE"]
 

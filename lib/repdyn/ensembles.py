@@ -23,7 +23,7 @@ from repdyn.images import to_unit_range
 from repdyn.labels import label_noise
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.objectives import ClassifyingEncoder
-from repdyn.training import TrainConfig
+from repdyn.training.config import TrainConfig
 
 __all__ = [
     "SOURCES",

@@ -14,9 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from repdyn._augment import mirror
 from repdyn._files import read_state, write_tensors
 from repdyn.images import to_unit_range
+from repdyn.training.augment import mirror
 
 __all__ = ["ImageClassifier"]
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repdyn.networks.unet import UNet
-from repdyn.training import Batch, Objective
+from repdyn.training.batches import Batch
+from repdyn.training.loop import Objective
 
 __all__ = ["ClassifyingEncoder", "Unconditioned", "classification", "masked_reconstruction", "random_mask"]
 

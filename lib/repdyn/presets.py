@@ -10,10 +10,9 @@ from tqdm import tqdm
 
 from repdyn import pretrained, training
 from repdyn._recipes import RECIPES
-from repdyn._shapes import CIFAR_UNET, FASHION_UNET
 from repdyn.networks.unet import UNetConfig
 from repdyn.records import Recipe
-from repdyn.training import TrainConfig
+from repdyn.training.config import CIFAR_UNET, FASHION_UNET, TrainConfig
 
 __all__ = ["PRESETS", "RECIPES", "get", "recipe", "train"]
 

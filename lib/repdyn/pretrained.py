@@ -18,7 +18,8 @@ from repdyn._hub import ImageEncoder, LatentDenoiser, load_ddpm, load_dit, load_
 from repdyn._snapshots import load_edm
 from repdyn.datasets import _files
 from repdyn.denoisers import EDMDenoiser, VPDenoiser
-from repdyn.training import Step, TrainConfig, config_from_dict, make_denoiser
+from repdyn.training.config import TrainConfig, config_from_dict, make_denoiser
+from repdyn.training.loop import Step
 
 __all__ = [
     "OFFICIAL",
@@ -123,7 +124,9 @@ def export(state_file: str | os.PathLike, path: str | os.PathLike) -> None:
     """Write the averaged weights of a state file to ``path``: float16, with configuration and images seen."""
     tensors, metadata = read_state(state_file)
     if "step" not in metadata:
-        raise ValueError(f"{state_file} is not the state of a training: pass the file that repdyn.training.train wrote")
+        raise ValueError(
+            f"{state_file} is not the state of a training: pass the file that repdyn.training.loop.train wrote"
+        )
     config = config_from_dict(json.loads(metadata["config"]))
     weights = {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
     _write(weights, config, int(metadata["step"]) * config.batch_size, path)

@@ -20,7 +20,8 @@ from repdyn._files import read_state
 from repdyn.curves import CurveConfig, measure
 from repdyn.networks import UNet
 from repdyn.records import Recipe
-from repdyn.training import TrainConfig, train
+from repdyn.training import train
+from repdyn.training.config import TrainConfig
 
 
 def call(*arguments: object) -> Result:

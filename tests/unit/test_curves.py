@@ -22,7 +22,7 @@ from repdyn.noise import ddpm_alpha_bar
 from repdyn.probes import LinearProbe
 from repdyn.probes import levels as _probing
 from repdyn.resampling import peak_height
-from repdyn.training import TrainConfig, make_denoiser
+from repdyn.training.config import TrainConfig, make_denoiser
 
 CONFIG = CurveConfig(
     dataset="digits", num_train=200, num_test=100, sigmas=(0.01, 0.3, 3.0), splits=2, validation=0.25, l2=1e-2

@@ -21,7 +21,7 @@ from repdyn.labels import label_noise
 from repdyn.metrics import calibration_error, error_correlation
 from repdyn.probes import LinearProbe
 from repdyn.probes.voting import SoftVoting, vote
-from repdyn.training import TrainConfig
+from repdyn.training.config import TrainConfig
 
 CONFIG = EnsembleConfig(
     sources=("weights",),

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repdyn import _memory_format, training
-from repdyn.training import TrainConfig
+from repdyn import training
+from repdyn.training import memory_format as _memory_format
+from repdyn.training.config import TrainConfig
 
 
 class Seen(nn.Module):

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repdyn import _batches, datasets, features, references, training
-from repdyn._batches import Batch
+from repdyn import datasets, features, references, training
 from repdyn.denoisers import EDMDenoiser
 from repdyn.images import to_unit_range
 from repdyn.objectives import (
@@ -20,7 +19,9 @@ from repdyn.objectives import (
     masked_reconstruction,
     random_mask,
 )
-from repdyn.training import TrainConfig
+from repdyn.training import batches as _batches
+from repdyn.training.batches import Batch
+from repdyn.training.config import TrainConfig
 
 
 def batch(num: int = 64, side: int = 8, seed: int = 0) -> Batch:

@@ -12,7 +12,8 @@ import torch
 
 from repdyn import pretrained
 from repdyn._files import read_state, write_tensors
-from repdyn.training import TrainConfig, train
+from repdyn.training import train
+from repdyn.training.config import TrainConfig
 
 
 @pytest.fixture

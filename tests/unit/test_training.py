@@ -17,11 +17,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repdyn import _batches, datasets, training
+from repdyn import datasets, training
 from repdyn._files import read_state, write_tensors
 from repdyn.networks import UNet, UNetConfig
 from repdyn.noise import ddpm_alpha_bar, ddpm_timestep
-from repdyn.training import TrainConfig, config_from_dict, make_denoiser, train
+from repdyn.training import batches as _batches
+from repdyn.training import train
+from repdyn.training.config import TrainConfig, config_from_dict, make_denoiser
 
 
 def run(config: TrainConfig, state_file: Path | None = None, **options: object) -> dict[str, Tensor]:
@@ -92,7 +94,8 @@ def test_ema_network_is_frozen_and_in_evaluation_mode(tiny: TrainConfig) -> None
 CHILD = """
 import json, sys, torch
 torch.set_num_threads(1)
-from repdyn.training import config_from_dict, train
+from repdyn.training.config import config_from_dict
+from repdyn.training import train
 for step in train(config_from_dict(json.loads(sys.argv[1])), sys.argv[2], cpu=True, save_every_s=-1):
     print(step.step, flush=True)
 """

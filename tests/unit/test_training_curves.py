@@ -9,7 +9,7 @@ import pytest
 
 from repdyn import curves, pretrained, sweeps, training
 from repdyn.curves import CurveConfig
-from repdyn.training import TrainConfig
+from repdyn.training.config import TrainConfig
 from repdyn.training_curves import TrainingCurveConfig, measure
 
 CURVE = CurveConfig(

@@ -1,14 +1,40 @@
-"""What determines a training: a frozen configuration, to and from JSON."""
+"""What determines a training: a frozen configuration, to and from JSON, and the untrained denoiser that it describes."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
 
-from repdyn import _augment
-from repdyn.networks.unet import UNetConfig
+import torch
 
-__all__ = ["TrainConfig", "config_from_dict"]
+from repdyn.denoisers import EDMDenoiser, VPDenoiser
+from repdyn.networks.unet import UNet, UNetConfig
+from repdyn.noise import VP_TIMES, vp_sigma
+from repdyn.training import augment as _augment
+
+__all__ = ["CIFAR_UNET", "FASHION_UNET", "TrainConfig", "config_from_dict", "make_denoiser"]
+
+#: Shapes of U-Nets that presets and records share.
+FASHION_UNET = UNetConfig(
+    resolution=28,
+    channels=1,
+    model_channels=32,
+    channel_mult=(1, 1, 3),
+    num_blocks=1,
+    attn_resolutions=(7,),
+    dropout=0.0,
+)
+
+
+CIFAR_UNET = UNetConfig(
+    resolution=32,
+    channels=3,
+    model_channels=32,
+    channel_mult=(1, 1, 4, 4),
+    num_blocks=1,
+    attn_resolutions=(8,),
+    dropout=0.0,
+)
 
 _WEIGHTINGS = ("denoiser", "edm", "epsilon", "none")
 
@@ -99,3 +125,18 @@ def config_from_dict(values: dict) -> TrainConfig:
 
 def _tuples(values: dict) -> dict:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def make_denoiser(config: TrainConfig) -> EDMDenoiser | VPDenoiser:
+    """The untrained denoiser of a configuration, its weights drawn from the configuration's seed.
+
+    Raises ``ValueError`` for a configuration without a network.
+    """
+    if config.network is None:
+        raise ValueError("config.network is None: pass the denoiser, or a configuration of its network")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)  # and not the GPU's, which is not restored
+        network = UNet(config.network)
+    if config.preconditioning == "edm":
+        return EDMDenoiser(network, config.sigma_data)
+    return VPDenoiser(network, None if config.preconditioning == "epsilon" else 1 / (1 + vp_sigma(VP_TIMES) ** 2))

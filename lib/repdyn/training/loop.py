@@ -20,14 +20,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from repdyn import _batches, _memory_format, datasets
-from repdyn._batches import Batch
+from repdyn import datasets
 from repdyn._files import read_state, write_tensors
-from repdyn._train_config import TrainConfig, config_from_dict
-from repdyn.denoisers import EDMDenoiser, VPDenoiser, dae_loss, edm_loss_weight
+from repdyn.denoisers import dae_loss, edm_loss_weight
 from repdyn.images import ImageSet
-from repdyn.networks.unet import UNet
-from repdyn.noise import VP_TIMES, vp_sigma
+from repdyn.training import batches as _batches
+from repdyn.training import memory_format as _memory_format
+from repdyn.training.batches import Batch
+from repdyn.training.config import TrainConfig, config_from_dict, make_denoiser
 
 __all__ = [
     "Batch",
@@ -35,7 +35,6 @@ __all__ = [
     "Step",
     "TrainConfig",
     "config_from_dict",
-    "make_denoiser",
     "train",
 ]
 
@@ -57,21 +56,6 @@ class Step:
     denoiser: nn.Module
     ema: nn.Module
     main: bool = True
-
-
-def make_denoiser(config: TrainConfig) -> EDMDenoiser | VPDenoiser:
-    """The untrained denoiser of a configuration, its weights drawn from the configuration's seed.
-
-    Raises ``ValueError`` for a configuration without a network.
-    """
-    if config.network is None:
-        raise ValueError("config.network is None: pass the denoiser, or a configuration of its network")
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(config.seed)  # and not the GPU's, which is not restored
-        network = UNet(config.network)
-    if config.preconditioning == "edm":
-        return EDMDenoiser(network, config.sigma_data)
-    return VPDenoiser(network, None if config.preconditioning == "epsilon" else 1 / (1 + vp_sigma(VP_TIMES) ** 2))
 
 
 def train(

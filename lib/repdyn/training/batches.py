@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from repdyn._augment import augment, mirror
 from repdyn.images import ImageSet, to_unit_range
 from repdyn.noise import VP_TIMES, ddpm_alpha_bar, ddpm_sigma, vp_sigma
+from repdyn.training.augment import augment, mirror
 
 if TYPE_CHECKING:
-    from repdyn.training import TrainConfig
+    from repdyn.training.config import TrainConfig
 
 __all__ = ["Batch", "batch_indices", "check", "draw", "dropout_seed", "share", "unlabelled"]
 
