@@ -83,8 +83,8 @@ def measure(
 
     Returns plain lists: ``layers``, ``sigmas``, ``validation`` (layer, sigma; mean over splits), ``best_layer`` (the
     one with the highest validation accuracy at any level), ``test`` (split, sigma) at that layer, ``posterior`` (split,
-    sigma) or None, ``pixels`` (split,) for the raw images or None, and ``peak``, :func:`repdyn.resampling.peak_height` of
-    the best layer at its best validation level. If ``config.l2`` names several penalties, ``l2`` says which were
+    sigma) or None, ``pixels`` (split,) for the raw images or None, and ``peak``, :func:`repdyn.resampling.peak_height`
+    of the best layer at its best validation level. If ``config.l2`` names several penalties, ``l2`` says which were
     chosen: ``layers`` (layer, split, sigma), ``posterior`` (split, sigma) and ``pixels`` (split,). ``denoiser`` stands
     in for the shipped weights. With ``cache``, a folder, features are kept there, and an interrupted measurement goes
     on from them; otherwise they lie in a temporary folder. The test images choose nothing.

@@ -99,9 +99,9 @@ def read(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, Any
 def curves(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, Any]:
     """Probing of clean images at every level, of the hidden ``layer`` and of the ``posterior``.
 
-    Each has ``accuracy`` and ``validation`` (S,), ``peak``, :func:`repdyn.resampling.peak_height` at the best validation
-    level, with intervals from resampled test images, and ``dimension`` (S,), the participation ratio of the test
-    images' features, for which no label is needed.
+    Each has ``accuracy`` and ``validation`` (S,), ``peak``, :func:`repdyn.resampling.peak_height` at the best
+    validation level, with intervals from resampled test images, and ``dimension`` (S,), the participation ratio of the
+    test images' features, for which no label is needed.
     """
     labels, asked = own.probe_labels, own.test_labels
     held = datasets.stratified_split(labels, round(config.validation * len(labels)), _PROBE_SEED)

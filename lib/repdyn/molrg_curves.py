@@ -146,8 +146,8 @@ def measure(config: LearningConfig) -> dict[str, Any]:
     A checkpoint has ``images`` and, for each noise level: ``excess``, :func:`distance` to the optimal denoiser on test
     samples; ``train_loss``, the loss on training samples over the least one of the distribution; ``memorised``, its
     share of the squared distances from there to the optimal denoiser and to the
-    :class:`repdyn.theory.empirical.EmpiricalDenoiser`, 0 at the former and 1 at the latter; and what :func:`readings` finds,
-    with ``layers`` of the hidden layer too at the last checkpoint. ``linear_excess`` is the ``excess`` of the
+    :class:`repdyn.theory.empirical.EmpiricalDenoiser`, 0 at the former and 1 at the latter; and what :func:`readings`
+    finds, with ``layers`` of the hidden layer too at the last checkpoint. ``linear_excess`` is the ``excess`` of the
     :class:`repdyn.theory.empirical.LinearDenoiser`.
     """
     own, levels = world(config), sigmas(config)

@@ -115,8 +115,8 @@ def peak_height(
 
     ``counts`` (splits, S, N, K, K) are confusion counts of N images at S noise levels, in rising order. The mean IoU of
     a resampled test set is that of its summed counts, averaged over the splits; images are resampled ``num_resamples``
-    times and intervals are percentiles, as in :func:`repdyn.resampling.peak_height`. They cover the choice of test images,
-    not that of the labelled ones.
+    times and intervals are percentiles, as in :func:`repdyn.resampling.peak_height`. They cover the choice of test
+    images, not that of the labelled ones.
 
     Raises ``ValueError`` for another shape or fewer than three levels.
     """

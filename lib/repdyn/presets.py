@@ -79,8 +79,8 @@ def train(name: str, out: str | os.PathLike = "runs", *, dataset: str | None = N
     """Train the preset ``name`` with a progress bar, or go on where it stopped; return the averaged weights' file.
 
     The state lies in ``out/name/state.safetensors``, the weights end up beside it, ready for
-    :func:`repdyn.pretrained.load`, and so do those after 1/32, 1/16, ..., 1/2 of the training. ``dataset`` takes the
-    place of the preset's own, such as "cifar10" of its lossy copy. ``cpu`` keeps the training off the GPU. Raises
+    :func:`repdyn.pretrained.names.load`, and so do those after 1/32, 1/16, ..., 1/2 of the training. ``dataset`` takes
+    the place of the preset's own, such as "cifar10" of its lossy copy. ``cpu`` keeps the training off the GPU. Raises
     ``ValueError`` for an unknown preset or data set, and for a state of another data set in the same place.
     """
     config = get(name) if dataset is None else replace(get(name), dataset=dataset)

@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repdyn import _hub, features, pretrained
+from repdyn import features, pretrained
 from repdyn.ensembles import EnsembleConfig, Task, measure_network
+from repdyn.pretrained import hub as _hub
 
 MISSING = [name for name in ("diffusers", "transformers") if find_spec(name) is None]
 needs_hub = pytest.mark.skipif(

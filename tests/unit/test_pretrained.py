@@ -115,7 +115,7 @@ def test_damaged_and_foreign_files_are_refused(exported: Path, tmp_path: Path, t
     with pytest.raises(ValueError, match="bad.safetensors is no readable safetensors file"):
         pretrained.load(bad)
     write_tensors(bad, tensors, {})
-    with pytest.raises(ValueError, match="holds no configuration: it was not written by repdyn.pretrained.export"):
+    with pytest.raises(ValueError, match="holds no configuration: it was not written by repdyn.pretrained.names.export"):
         pretrained.load(bad)
     other = replace(tiny, network=replace(tiny.network, model_channels=16))
     write_tensors(bad, tensors, {"config": json.dumps(asdict(other))})

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from repdyn._files import read_state, write_tensors
-from repdyn._hub import ImageEncoder, LatentDenoiser, load_ddpm, load_dit, load_mae
-from repdyn._snapshots import load_edm
 from repdyn.datasets import _files
 from repdyn.denoisers import EDMDenoiser, VPDenoiser
+from repdyn.pretrained.edm import load_edm
+from repdyn.pretrained.hub import ImageEncoder, LatentDenoiser, load_ddpm, load_dit, load_mae
 from repdyn.training.config import TrainConfig, config_from_dict, make_denoiser
 from repdyn.training.loop import Step
 
@@ -98,7 +98,7 @@ def provenance(name_or_path: str | os.PathLike) -> Checkpoint:
         _, metadata = read_state(path)
         config = _config(path, metadata)
         if "images" not in metadata:
-            raise ValueError(f"{path} is the state of a training: pass what repdyn.pretrained.export makes of it")
+            raise ValueError(f"{path} is the state of a training: pass what repdyn.pretrained.names.export makes of it")
         return Checkpoint(str(name_or_path), config.dataset, int(metadata["images"]))
 
 
@@ -154,5 +154,5 @@ def _read(path: str | os.PathLike) -> EDMDenoiser | VPDenoiser:
 
 def _config(path: str | os.PathLike, metadata: dict[str, str]) -> TrainConfig:
     if "config" not in metadata:
-        raise ValueError(f"{path} holds no configuration: it was not written by repdyn.pretrained.export")
+        raise ValueError(f"{path} holds no configuration: it was not written by repdyn.pretrained.names.export")
     return config_from_dict(json.loads(metadata["config"]))
