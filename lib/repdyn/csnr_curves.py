@@ -15,8 +15,8 @@ from tqdm import tqdm
 from repdyn import features
 from repdyn.curves import CurveConfig, Reading, probe_curves, read_features
 from repdyn.images import to_unit_range
+from repdyn.metrics.resampling import interval, resample_counts, spearman
 from repdyn.metrics.subspaces import WAYS, ClassMoments, Frames, projected_csnr
-from repdyn.resampling import interval, resample_counts, spearman
 
 __all__ = ["CSNRConfig", "LevelEnergies", "level_energies", "measure", "pick", "summary"]
 

@@ -16,10 +16,10 @@ from tqdm import tqdm
 from repdyn import datasets, features, pretrained
 from repdyn._feature_files import FeatureFolder, LayerFeatures
 from repdyn.images import ImageSet, to_unit_range
+from repdyn.metrics.resampling import peak_height
 from repdyn.networks.unet import UNet
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.probes.levels import Curves, probe_curves
-from repdyn.resampling import peak_height
 
 __all__ = [
     "CurveConfig",
@@ -83,11 +83,12 @@ def measure(
 
     Returns plain lists: ``layers``, ``sigmas``, ``validation`` (layer, sigma; mean over splits), ``best_layer`` (the
     one with the highest validation accuracy at any level), ``test`` (split, sigma) at that layer, ``posterior`` (split,
-    sigma) or None, ``pixels`` (split,) for the raw images or None, and ``peak``, :func:`repdyn.resampling.peak_height`
-    of the best layer at its best validation level. If ``config.l2`` names several penalties, ``l2`` says which were
-    chosen: ``layers`` (layer, split, sigma), ``posterior`` (split, sigma) and ``pixels`` (split,). ``denoiser`` stands
-    in for the shipped weights. With ``cache``, a folder, features are kept there, and an interrupted measurement goes
-    on from them; otherwise they lie in a temporary folder. The test images choose nothing.
+    sigma) or None, ``pixels`` (split,) for the raw images or None, and ``peak``,
+    :func:`repdyn.metrics.resampling.peak_height` of the best layer at its best validation level. If ``config.l2`` names
+    several penalties, ``l2`` says which were chosen: ``layers`` (layer, split, sigma), ``posterior`` (split, sigma) and
+    ``pixels`` (split,). ``denoiser`` stands in for the shipped weights. With ``cache``, a folder, features are kept
+    there, and an interrupted measurement goes on from them; otherwise they lie in a temporary folder. The test images
+    choose nothing.
     """
     reading = read_features(config, denoiser, cache=cache, progress=progress)
     labels = (reading.train_labels, reading.test_labels, reading.splits, config.l2)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from repdyn import datasets, features, training
 from repdyn.curves import image_subset
 from repdyn.denoisers import EDMDenoiser, PlainDenoiser, VPDenoiser
-from repdyn.identity import closeness
 from repdyn.images import to_unit_range
+from repdyn.metrics.identity import closeness
 from repdyn.networks import MLP, UNet, UNetConfig
 from repdyn.noise import PAPER_SIGMAS, VP_TIMES, vp_sigma
 from repdyn.probes.levels import probe_curves
@@ -146,9 +146,9 @@ def measure(config: DAEConfig, _folder: Path | None = None) -> dict[str, Any]:
     """Train and read one configuration: ``sigmas``, ``layers``, ``kept``, one entry of ``checkpoints`` for each stop.
 
     A checkpoint has ``images``, the ``validation`` and ``test`` accuracy of linear probes (layer, level) and
-    :func:`repdyn.identity.closeness` at each level: ``error``, ``change``, ``jacobian``. Layers are all hidden ones of
-    an MLP, and those of lowest resolution of a U-Net, averaged over positions. ``kept`` are features of test images at
-    the middle one of these, at the end of the training, (level, image, channel). Plain lists.
+    :func:`repdyn.metrics.identity.closeness` at each level: ``error``, ``change``, ``jacobian``. Layers are all hidden
+    ones of an MLP, and those of lowest resolution of a U-Net, averaged over positions. ``kept`` are features of test
+    images at the middle one of these, at the end of the training, (level, image, channel). Plain lists.
     """
     own, checkpoints, found = material(config), [], {}
     for seen, denoiser in learn(config, own.images):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from repdyn.resampling import spearman
+from repdyn.metrics.resampling import spearman
 
 __all__ = ["RULES", "SIGNS", "agreement", "height", "is_unimodal", "last_while", "stops"]
 

@@ -14,9 +14,9 @@ from repdyn.denoisers import dae_loss, edm_loss_weight
 from repdyn.features import POSTERIOR
 from repdyn.images import to_unit_range
 from repdyn.metrics import memorised, sliced_wasserstein
+from repdyn.metrics.resampling import peak_height
 from repdyn.noise import edm_sigmas
 from repdyn.probes.levels import probe_curves
-from repdyn.resampling import peak_height
 from repdyn.theory.empirical import EmpiricalDenoiser
 
 __all__ = ["MemoryConfig", "Scene", "curves", "generate", "losses", "participation_ratio", "read", "scene", "score"]
@@ -99,7 +99,7 @@ def read(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, Any
 def curves(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, Any]:
     """Probing of clean images at every level, of the hidden ``layer`` and of the ``posterior``.
 
-    Each has ``accuracy`` and ``validation`` (S,), ``peak``, :func:`repdyn.resampling.peak_height` at the best
+    Each has ``accuracy`` and ``validation`` (S,), ``peak``, :func:`repdyn.metrics.resampling.peak_height` at the best
     validation level, with intervals from resampled test images, and ``dimension`` (S,), the participation ratio of the
     test images' features, for which no label is needed.
     """

@@ -18,9 +18,9 @@ from repdyn._kept import kept
 from repdyn._pixel_task import Task, draw, some_pixels
 from repdyn.curves import digest, identity, untrained_twin
 from repdyn.metrics import confusion, iou_of_confusion
+from repdyn.metrics.resampling import PeakHeight
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.probes.mlp import MLPProbe
-from repdyn.resampling import PeakHeight
 
 __all__ = ["PixelCurveConfig", "example_images", "measure", "peak_height"]
 
@@ -115,8 +115,8 @@ def peak_height(
 
     ``counts`` (splits, S, N, K, K) are confusion counts of N images at S noise levels, in rising order. The mean IoU of
     a resampled test set is that of its summed counts, averaged over the splits; images are resampled ``num_resamples``
-    times and intervals are percentiles, as in :func:`repdyn.resampling.peak_height`. They cover the choice of test
-    images, not that of the labelled ones.
+    times and intervals are percentiles, as in :func:`repdyn.metrics.resampling.peak_height`. They cover the choice of
+    test images, not that of the labelled ones.
 
     Raises ``ValueError`` for another shape or fewer than three levels.
     """

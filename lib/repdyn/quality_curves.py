@@ -21,9 +21,9 @@ from repdyn.curves import digest, identity, image_subset
 from repdyn.embeddings import Judge
 from repdyn.images import ImageSet, to_unit_range
 from repdyn.metrics.detail import retained_power, scatter_shares
+from repdyn.metrics.resampling import peak_height
 from repdyn.noise import PAPER_SIGMAS, edm_sigmas
 from repdyn.probes.mlp import MLPProbe
-from repdyn.resampling import peak_height
 from repdyn.theory.empirical import LinearDenoiser
 
 __all__ = ["FIGURE_SIGMAS", "QualityConfig", "generate", "measure"]
@@ -77,9 +77,9 @@ def measure(
     ``floor``: embedding -> (distance, error) of the test images themselves, and ``bias``, what their number accounts
     for. ``by_number``: distances of test and of generated images, and the bias, at fewer images. ``accuracy`` of probes
     on the clean input's estimates: ``validation`` and ``test`` (seed, level), ``pixels`` (seed,) on the images
-    themselves, and ``peak``, :func:`repdyn.resampling.peak_height` at the best validation level. ``power`` (level,
-    band), ``within`` and ``between`` (level,): what the clean input's estimates retain of the images' power in octaves
-    of frequency, and of their scatter within and between classes.
+    themselves, and ``peak``, :func:`repdyn.metrics.resampling.peak_height` at the best validation level. ``power``
+    (level, band), ``within`` and ``between`` (level,): what the clean input's estimates retain of the images' power in
+    octaves of frequency, and of their scatter within and between classes.
 
     ``denoiser`` stands in for the shipped weights. With ``cache``, a folder, finished levels are kept there, and an
     interrupted measurement goes on from them. The test images choose nothing.

@@ -18,10 +18,10 @@ from repdyn import curves, datasets, features
 from repdyn.curves import CurveConfig, measure, probe_curves
 from repdyn.denoisers import EDMDenoiser, VPDenoiser
 from repdyn.images import ImageSet
+from repdyn.metrics.resampling import peak_height
 from repdyn.noise import ddpm_alpha_bar
 from repdyn.probes import LinearProbe
 from repdyn.probes import levels as _probing
-from repdyn.resampling import peak_height
 from repdyn.training.config import TrainConfig, make_denoiser
 
 CONFIG = CurveConfig(

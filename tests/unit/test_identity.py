@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repdyn.identity import closeness, jacobian_distance
+from repdyn.metrics.identity import closeness, jacobian_distance
 
 
 def gaussian(num: int, *shape: int, seed: int = 0) -> Tensor:

@@ -14,9 +14,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from repdyn.datasets import load
+from repdyn.metrics.resampling import peak_height
 from repdyn.probes import LinearProbe, fit_many, fit_path
 from repdyn.probes._logistic import CrossEntropy
-from repdyn.resampling import peak_height
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from repdyn.resampling import interval, resample_counts, spearman, unrelated_peaks
+from repdyn.metrics.resampling import interval, resample_counts, spearman, unrelated_peaks
 
 
 def test_counts_are_those_of_items_drawn_with_replacement() -> None:

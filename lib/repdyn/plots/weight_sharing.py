@@ -38,7 +38,7 @@ def training(ax: Axes, runs: dict[str, dict[str, Any]], layer: int) -> None:
 def shipped(sigmas: list[float], trained: list, untrained: list) -> Figure:
     """Error in units of the noise, and Jacobian against the identity, of a trained network and an untrained one.
 
-    Both are lists of :class:`repdyn.identity.Closeness`, one for each of ``sigmas``.
+    Both are lists of :class:`repdyn.metrics.identity.Closeness`, one for each of ``sigmas``.
     """
     fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.0))
     for ax, key, label in zip(axes, ("error", "jacobian"), (_ERROR, _JACOBIAN), strict=True):
