@@ -14,7 +14,7 @@ import numpy as np
 
 from repdyn import curves, datasets, presets, pretrained, records
 from repdyn.noise import PAPER_SIGMAS
-from repdyn.sweeps import SweepError
+from repdyn.records.sweeps import SweepError
 
 __all__ = ["main"]
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,19 +13,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from repdyn import datasets, features, pretrained
-from repdyn._feature_files import FeatureFolder, LayerFeatures
 from repdyn.images import ImageSet, to_unit_range
 from repdyn.metrics.resampling import peak_height
 from repdyn.networks.unet import UNet
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.probes.levels import Curves, probe_curves
+from repdyn.records.cache import FeatureFolder, LayerFeatures
 
 __all__ = [
     "CurveConfig",
     "Curves",
     "Reading",
-    "digest",
-    "identity",
     "image_subset",
     "measure",
     "probe_curves",
@@ -230,18 +227,3 @@ def _extract(
 
         folder.provide(index, f"sigma {sigma}, {source}", compute)
     return folder
-
-
-def identity(denoiser: nn.Module) -> str:
-    """What a denoiser's features depend on: its weights and buffers, and what its preconditioning is told besides."""
-    told = {k: v for k, v in vars(denoiser).items() if isinstance(v, (bool, int, float, str)) and k != "training"}
-    tensors = [*denoiser.parameters(), *denoiser.buffers()]
-    return f"{type(denoiser).__name__} {told}, weights {digest(tensors)}"
-
-
-def digest(tensors: Iterable[Tensor]) -> str:
-    """SHA-256 of the tensors' values, by which a cache knows what it was made from."""
-    content = hashlib.sha256()
-    for value in tensors:
-        content.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())  # bfloat16 too
-    return content.hexdigest()

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repdyn import sweeps
 from repdyn.dae_runs import DAEConfig, measure, pixels
 from repdyn.metrics import linear_cka, sliced_wasserstein
 from repdyn.noise import PAPER_SIGMAS
+from repdyn.records import sweeps
 
 __all__ = [
     "REPAIRS",

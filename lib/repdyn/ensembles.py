@@ -15,14 +15,14 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from repdyn import _checks, datasets, features, pretrained, references, sweeps
+from repdyn import _checks, datasets, features, pretrained, references
 from repdyn._ensembling import Labelled, compare
-from repdyn._feature_files import FeatureFolder, LayerFeatures
-from repdyn.curves import digest, identity
 from repdyn.images import to_unit_range
 from repdyn.labels import label_noise
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.objectives import ClassifyingEncoder
+from repdyn.records import sweeps
+from repdyn.records.cache import FeatureFolder, LayerFeatures, digest, identity
 from repdyn.training.config import TrainConfig
 
 __all__ = [
@@ -117,8 +117,8 @@ def measure(
     With ``cache``, a folder, every source is kept there when it is done, and so is the state of a training that goes
     on.
 
-    Raises ``ConnectionError`` for images that are not to be had, and :class:`repdyn.sweeps.SweepError` when a source
-    fails; the others are kept.
+    Raises ``ConnectionError`` for images that are not to be had, and :class:`repdyn.records.sweeps.SweepError` when a
+    source fails; the others are kept.
     """
     plans = [replace(config, sources=(source,)) for source in config.sources]
     return {"results": sum(sweeps.run(_measured, plans, cache=cache, progress=progress, desc="sources"), [])}

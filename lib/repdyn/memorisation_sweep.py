@@ -11,11 +11,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from repdyn import sweeps, training
+from repdyn import training
 from repdyn._files import read_state, replacing
 from repdyn.memorisation_curves import MemoryConfig, Scene, read, scene
 from repdyn.metrics import sliced_wasserstein
 from repdyn.networks.unet import UNetConfig
+from repdyn.records import sweeps
 
 __all__ = ["MemorySweep", "by_size", "learn", "measure", "measure_sweep", "plan"]
 

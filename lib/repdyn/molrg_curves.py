@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from repdyn import sweeps, training
+from repdyn import training
 from repdyn.denoisers import Denoiser
 from repdyn.features import POSTERIOR, extract
 from repdyn.metrics import class_bases
 from repdyn.networks import MLPDenoiser
 from repdyn.noise import ddpm_alpha_bar, ddpm_sigma
 from repdyn.probes.linear import fit_many
+from repdyn.records import sweeps
 from repdyn.theory import csnr
 from repdyn.theory.empirical import EmpiricalDenoiser, LinearDenoiser
 from repdyn.theory.molrg import NoisyMoLRG

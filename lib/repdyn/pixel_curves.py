@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from repdyn import features, pixels, pretrained
-from repdyn._kept import kept
 from repdyn._pixel_task import Task, draw, some_pixels
-from repdyn.curves import digest, identity, untrained_twin
+from repdyn.curves import untrained_twin
 from repdyn.metrics import confusion, iou_of_confusion
 from repdyn.metrics.resampling import PeakHeight
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.probes.mlp import MLPProbe
+from repdyn.records.cache import digest, identity, kept
 
 __all__ = ["PixelCurveConfig", "example_images", "measure", "peak_height"]
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from repdyn import pretrained, training
 from repdyn._recipes import RECIPES
 from repdyn.networks.unet import UNetConfig
-from repdyn.records import Recipe
+from repdyn.records.record import Recipe
 from repdyn.training.config import CIFAR_UNET, FASHION_UNET, TrainConfig
 
 __all__ = ["PRESETS", "RECIPES", "get", "recipe", "train"]

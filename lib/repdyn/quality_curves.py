@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from repdyn import datasets, embeddings, features, pretrained, sampling
-from repdyn._kept import Part, kept
-from repdyn.curves import digest, identity, image_subset
+from repdyn.curves import image_subset
 from repdyn.embeddings import Judge
 from repdyn.images import ImageSet, to_unit_range
 from repdyn.metrics.detail import retained_power, scatter_shares
 from repdyn.metrics.resampling import peak_height
 from repdyn.noise import PAPER_SIGMAS, edm_sigmas
 from repdyn.probes.mlp import MLPProbe
+from repdyn.records.cache import Part, digest, identity, kept
 from repdyn.theory.empirical import LinearDenoiser
 
 __all__ = ["FIGURE_SIGMAS", "QualityConfig", "generate", "measure"]

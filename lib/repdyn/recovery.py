@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from repdyn import sweeps
 from repdyn.metrics import class_bases, match_subspaces
 from repdyn.networks import MoLRGStarts
+from repdyn.records import sweeps
 from repdyn.theory.molrg import NoisyMoLRG
 from repdyn.theory.subspaces import alternate, overlapping, random_bases
 from repdyn.training.config import TrainConfig
@@ -198,7 +198,7 @@ def measure(
     A cell has what ``changed`` in the world, a ``method``, for every start its largest principal ``angles``, and, of a
     trained one, its ``losses`` divided by that of the true bases. The starts of one world follow those of another;
     ``oracle`` is for each world the angle that principal components of the labelled classes reach. Cells are the runs
-    of a :func:`repdyn.sweeps.run`: with ``cache``, a folder, they are kept there one by one.
+    of a :func:`repdyn.records.sweeps.run`: with ``cache``, a folder, they are kept there one by one.
     """
     plan = replace(config, methods=(), axes=())  # a cell depends on neither: with more of them the others stand
     cells = [_Cell(plan, tuple(changed.items()), method) for changed, method in _jobs(config)]

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from repdyn import curves, pretrained, sweeps
+from repdyn import curves, pretrained
 from repdyn.curves import CurveConfig
+from repdyn.records import sweeps
 
 __all__ = ["TrainingCurveConfig", "measure"]
 
@@ -33,7 +34,7 @@ def measure(
 
     Returns ``{"stages": [...]}``. With ``cache``, a folder, finished stages are kept there, and so are the features of
     the one at work. Raises ``ConnectionError`` for images that are not to be had, ``ValueError`` for weights that do
-    not say how long they were trained, and :class:`repdyn.sweeps.SweepError` for a stage that failed.
+    not say how long they were trained, and :class:`repdyn.records.sweeps.SweepError` for a stage that failed.
     """
     images = [pretrained.provenance(name).images for name in config.weights]
     if None in images:

@@ -15,11 +15,11 @@ import torch
 from click.testing import CliRunner, Result
 
 import repdyn
-from repdyn import cli, datasets, presets, pretrained, records, sweeps
+from repdyn import cli, datasets, presets, pretrained, records
 from repdyn._files import read_state
 from repdyn.curves import CurveConfig, measure
 from repdyn.networks import UNet
-from repdyn.records import Recipe
+from repdyn.records import Recipe, sweeps
 from repdyn.training import train
 from repdyn.training.config import TrainConfig
 

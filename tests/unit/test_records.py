@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from repdyn import records
-from repdyn._stopwatch import Stopwatch
 from repdyn.records import Recipe
+from repdyn.records._stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)

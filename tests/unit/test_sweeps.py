@@ -11,7 +11,7 @@ import distributed
 import joblib
 import pytest
 
-from repdyn import sweeps
+from repdyn.records import sweeps
 
 
 @dataclass(frozen=True)

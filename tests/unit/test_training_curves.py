@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from repdyn import curves, pretrained, sweeps, training
+from repdyn import curves, pretrained, training
 from repdyn.curves import CurveConfig
+from repdyn.records import sweeps
 from repdyn.training.config import TrainConfig
 from repdyn.training_curves import TrainingCurveConfig, measure
 

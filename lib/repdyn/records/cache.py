@@ -1,21 +1,58 @@
-"""Features of many images at many noise levels, on disk: one file a level, from which one layer is read at a time."""
+"""Parts of a measurement kept on disk: results and features, each marked with all that it depends on."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
-from repdyn._files import write_tensors
-from repdyn._kept import FOREIGN
+from repdyn._files import read_state, write_tensors
 
-__all__ = ["FeatureFolder", "LayerFeatures"]
+__all__ = ["FOREIGN", "FeatureFolder", "LayerFeatures", "digest", "identity", "kept"]
+
+FOREIGN = "{} belongs to another measurement: remove the folder, or choose another cache"
+Part = tuple[dict[str, Any], dict[str, Tensor]]
+
+
+def kept(path: Path | None, mark: str, compute: Callable[[], Part]) -> Part:
+    """The numbers and tensors that ``compute`` returns, from the file ``path`` if it is there; None keeps nothing.
+
+    ``mark`` tells all that they depend on. Raises ``ValueError`` for a file with another mark.
+    """
+    if path is None:
+        return compute()
+    if not path.exists():
+        numbers, tensors = compute()
+        write_tensors(path, tensors, {"measurement": mark, "numbers": json.dumps(numbers)})
+    tensors, metadata = read_state(path)
+    if metadata.get("measurement") != mark:
+        raise ValueError(FOREIGN.format(path))
+    return json.loads(metadata["numbers"]), tensors
+
+
+def identity(denoiser: nn.Module) -> str:
+    """What a denoiser's features depend on: its weights and buffers, and what its preconditioning is told besides."""
+    told = {k: v for k, v in vars(denoiser).items() if isinstance(v, (bool, int, float, str)) and k != "training"}
+    tensors = [*denoiser.parameters(), *denoiser.buffers()]
+    return f"{type(denoiser).__name__} {told}, weights {digest(tensors)}"
+
+
+def digest(tensors: Iterable[Tensor]) -> str:
+    """SHA-256 of the tensors' values, by which a cache knows what it was made from."""
+    content = hashlib.sha256()
+    for value in tensors:
+        content.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())  # bfloat16 too
+    return content.hexdigest()
 
 
 class FeatureFolder:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from repdyn._files import replacing
-from repdyn._stopwatch import Stopwatch
+from repdyn.records._stopwatch import Stopwatch
 
 __all__ = ["Recipe", "disagreements", "make", "obtain", "provenance", "read", "read_any", "state", "verify", "write"]
 
