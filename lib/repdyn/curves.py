@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from repdyn import datasets, features, pretrained
-from repdyn.images import ImageSet, to_unit_range
+from repdyn.images import to_unit_range
 from repdyn.metrics.resampling import peak_height
 from repdyn.networks.unet import UNet
 from repdyn.noise import PAPER_SIGMAS
@@ -24,7 +24,6 @@ __all__ = [
     "CurveConfig",
     "Curves",
     "Reading",
-    "image_subset",
     "measure",
     "probe_curves",
     "read_features",
@@ -186,25 +185,6 @@ def untrained_twin(denoiser: nn.Module, seed: int) -> nn.Module:
         torch.default_generator.manual_seed(seed)
         twin.model = type(denoiser.model)(denoiser.model.config)
     return twin.eval().to(next(denoiser.parameters()).device)
-
-
-def image_subset(config: Any, split: str) -> ImageSet:
-    """The images of ``config.dataset`` that a measurement uses: ``num_train`` or ``num_test``, drawn evenly by class.
-
-    ``config`` is any object with these fields and ``seed``; a number that is None means all images of the split.
-    Raises ``ValueError`` for labels of pixels, and for more images of a class than there are.
-    """
-    data = datasets.load(config.dataset, split)
-    if data.labels.ndim != 1:
-        raise ValueError(
-            f"{config.dataset} labels pixels, {tuple(data.labels.shape)}: a curve needs one label an image, "
-            "repdyn.pixel_curves measures the others"
-        )
-    num = config.num_train if split == "train" else config.num_test
-    if num is None:
-        return data
-    chosen, _ = datasets.stratified_split(data.labels, num, config.seed)
-    return data._replace(images=data.images[chosen], labels=data.labels[chosen])
 
 
 def _extract(

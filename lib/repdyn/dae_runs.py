@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from repdyn import datasets, features, training
-from repdyn.curves import image_subset
+from repdyn.datasets.subset import image_subset
 from repdyn.denoisers import EDMDenoiser, PlainDenoiser, VPDenoiser
 from repdyn.images import to_unit_range
 from repdyn.metrics.identity import closeness

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from repdyn import datasets, embeddings, features, pretrained, sampling
-from repdyn.curves import image_subset
+from repdyn.datasets.subset import image_subset
 from repdyn.embeddings import Judge
 from repdyn.images import ImageSet, to_unit_range
 from repdyn.metrics.detail import retained_power, scatter_shares
