@@ -12,8 +12,7 @@ from sklearn.metrics import log_loss
 from torch import Tensor
 
 from repdyn.metrics.predictions import calibration_error, error_correlation
-from repdyn.probes.linear import LinearProbe, fit_many, fit_path
-from repdyn.probes.voting import vote
+from repdyn.probes import LinearProbe, fit_many, fit_path, vote
 
 __all__ = ["Labelled", "Layers", "Member", "compare", "ensemble", "scores"]
 

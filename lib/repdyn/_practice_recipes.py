@@ -11,8 +11,8 @@ from repdyn.dae_runs import DAEConfig
 from repdyn.ensembles import EnsembleConfig
 from repdyn.memorisation_curves import MemoryConfig
 from repdyn.memorisation_sweep import MemorySweep
-from repdyn.records.record import Recipe
-from repdyn.training.config import CIFAR_UNET, FASHION_UNET, TrainConfig
+from repdyn.records import Recipe
+from repdyn.training import CIFAR_UNET, FASHION_UNET, TrainConfig
 
 __all__ = ["PRACTICE"]
 

@@ -24,7 +24,7 @@ from repdyn.molrg_curves import LearningConfig, SweepConfig
 from repdyn.noisy_digits import NoisyDigitsConfig
 from repdyn.pixel_curves import PixelCurveConfig
 from repdyn.quality_curves import QualityConfig
-from repdyn.records.record import Recipe
+from repdyn.records import Recipe
 from repdyn.recovery import RecoveryConfig, World
 from repdyn.training_curves import TrainingCurveConfig
 from repdyn.two_patch_curves import TwoPatchConfig

@@ -72,7 +72,7 @@ def train(preset: str, out: Path, dataset: str | None, cpu: bool) -> None:
     """Train PRESET, or go on where it stopped.
 
     The state lies in OUT/PRESET/state.safetensors and is saved every two minutes; run the same command again after an
-    interruption. The averaged weights end up in OUT/PRESET/weights.safetensors, which repdyn.pretrained.names.load
+    interruption. The averaged weights end up in OUT/PRESET/weights.safetensors, which repdyn.pretrained.load
     reads. Data is looked for in $REPDYN_DATA and the cache, and downloaded last.
     """
     weights = presets.train(preset, out, dataset=dataset, cpu=cpu)

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from repdyn import datasets, features, pretrained
+from repdyn.datasets.subset import image_subset
 from repdyn.images import to_unit_range
 from repdyn.metrics.resampling import peak_height
 from repdyn.networks.unet import UNet
 from repdyn.noise import PAPER_SIGMAS
-from repdyn.probes.levels import Curves, probe_curves
-from repdyn.records.cache import FeatureFolder, LayerFeatures
+from repdyn.probes import Curves, probe_curves
+from repdyn.records.cache import FeatureFolder, LayerFeatures, digest, identity
 
 __all__ = [
     "CurveConfig",

@@ -18,8 +18,8 @@ from repdyn.images import to_unit_range
 from repdyn.metrics.identity import closeness
 from repdyn.networks import MLP, UNet, UNetConfig
 from repdyn.noise import PAPER_SIGMAS, VP_TIMES, vp_sigma
-from repdyn.probes.levels import probe_curves
-from repdyn.training.config import TrainConfig
+from repdyn.probes import probe_curves
+from repdyn.training import TrainConfig
 
 __all__ = ["DAEConfig", "Material", "learn", "levels", "make_denoiser", "material", "measure", "pixels"]
 
@@ -31,7 +31,7 @@ class DAEConfig:
     ``sigmas`` are the noise levels of the training, drawn evenly: one makes a single-level DAE, None a diffusion model,
     at the continuous levels of its ``preconditioning``. That is 'vp', 'edm', or 'none': the network alone, with the
     levels of 'edm' and the plain squared error. ``weighting`` may be another one of
-    :class:`repdyn.training.config.TrainConfig`. The ``network`` is an 'mlp' with
+    :class:`repdyn.training.TrainConfig`. The ``network`` is an 'mlp' with
     hidden layers of ``widths`` units, or a 'unet' whose ``widths`` are the channels at each resolution, from the
     highest, multiples of the first. Images of ``dataset`` are averaged over blocks of ``pool`` pixels a side.
     ``images`` counts those of the training, 0 leaves the network untrained; it is read at the end and after each of the

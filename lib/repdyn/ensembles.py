@@ -23,7 +23,7 @@ from repdyn.noise import PAPER_SIGMAS
 from repdyn.objectives import ClassifyingEncoder
 from repdyn.records import sweeps
 from repdyn.records.cache import FeatureFolder, LayerFeatures, digest, identity
-from repdyn.training.config import TrainConfig
+from repdyn.training import TrainConfig
 
 __all__ = [
     "SOURCES",

@@ -16,7 +16,7 @@ from repdyn.images import to_unit_range
 from repdyn.metrics import memorised, sliced_wasserstein
 from repdyn.metrics.resampling import peak_height
 from repdyn.noise import edm_sigmas
-from repdyn.probes.levels import probe_curves
+from repdyn.probes import probe_curves
 from repdyn.theory.empirical import EmpiricalDenoiser
 
 __all__ = ["MemoryConfig", "Scene", "curves", "generate", "losses", "participation_ratio", "read", "scene", "score"]

@@ -19,7 +19,7 @@ from repdyn.features import POSTERIOR, extract
 from repdyn.metrics import class_bases
 from repdyn.networks import MLPDenoiser
 from repdyn.noise import ddpm_alpha_bar, ddpm_sigma
-from repdyn.probes.linear import fit_many
+from repdyn.probes import fit_many
 from repdyn.records import sweeps
 from repdyn.theory import csnr
 from repdyn.theory.empirical import EmpiricalDenoiser, LinearDenoiser

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from repdyn import datasets, features, training
 from repdyn.images import ImageSet, to_unit_range
 from repdyn.networks import MLPDenoiser
-from repdyn.training.config import TrainConfig
+from repdyn.training import TrainConfig
 
 __all__ = [
     "NoisyDigitsConfig", "PatchClassifier", "fit_classifier", "fit_denoiser", "measure", "patches", "readable",

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repdyn.networks.unet import UNet
-from repdyn.training.batches import Batch
-from repdyn.training.loop import Objective
+from repdyn.training import Batch, Objective
 
 __all__ = ["ClassifyingEncoder", "Unconditioned", "classification", "masked_reconstruction", "random_mask"]
 

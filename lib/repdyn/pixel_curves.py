@@ -19,7 +19,7 @@ from repdyn.curves import untrained_twin
 from repdyn.metrics import confusion, iou_of_confusion
 from repdyn.metrics.resampling import PeakHeight
 from repdyn.noise import PAPER_SIGMAS
-from repdyn.probes.mlp import MLPProbe
+from repdyn.probes import MLPProbe
 from repdyn.records.cache import digest, identity, kept
 
 __all__ = ["PixelCurveConfig", "example_images", "measure", "peak_height"]
@@ -33,7 +33,7 @@ class PixelCurveConfig:
     image, and the ``num_validation`` training images that choose the best noise level belong to none of them. The score
     is taken on ``num_test`` test images (``None``: all), of those that differ from every training image by ``apart`` or
     more, root mean square in [-1, 1]: a set may hold a photograph twice. ``pixels_per_image`` pixels of each labelled
-    image, drawn at random (``None``: all), train a :class:`repdyn.probes.mlp.MLPProbe` of width ``hidden`` for at most
+    image, drawn at random (``None``: all), train a :class:`repdyn.probes.MLPProbe` of width ``hidden`` for at most
     ``max_epochs``. ``layers`` defaults to :func:`repdyn.pixels.decoder_layers`; ``noisy_input`` averages over ``draws``
     draws of noise; ``threshold`` is for sets without masks (:func:`repdyn.pixels.masks`). With a ``window``, raw
     patches of that side are probed too. The masks predicted for the first ``examples`` test images are kept at

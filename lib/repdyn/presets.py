@@ -11,8 +11,8 @@ from tqdm import tqdm
 from repdyn import pretrained, training
 from repdyn._recipes import RECIPES
 from repdyn.networks.unet import UNetConfig
-from repdyn.records.record import Recipe
-from repdyn.training.config import CIFAR_UNET, FASHION_UNET, TrainConfig
+from repdyn.records import Recipe
+from repdyn.training import CIFAR_UNET, FASHION_UNET, TrainConfig
 
 __all__ = ["PRESETS", "RECIPES", "get", "recipe", "train"]
 
@@ -79,7 +79,7 @@ def train(name: str, out: str | os.PathLike = "runs", *, dataset: str | None = N
     """Train the preset ``name`` with a progress bar, or go on where it stopped; return the averaged weights' file.
 
     The state lies in ``out/name/state.safetensors``, the weights end up beside it, ready for
-    :func:`repdyn.pretrained.names.load`, and so do those after 1/32, 1/16, ..., 1/2 of the training. ``dataset`` takes
+    :func:`repdyn.pretrained.load`, and so do those after 1/32, 1/16, ..., 1/2 of the training. ``dataset`` takes
     the place of the preset's own, such as "cifar10" of its lossy copy. ``cpu`` keeps the training off the GPU. Raises
     ``ValueError`` for an unknown preset or data set, and for a state of another data set in the same place.
     """

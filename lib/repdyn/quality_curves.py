@@ -22,7 +22,7 @@ from repdyn.images import ImageSet, to_unit_range
 from repdyn.metrics.detail import retained_power, scatter_shares
 from repdyn.metrics.resampling import peak_height
 from repdyn.noise import PAPER_SIGMAS, edm_sigmas
-from repdyn.probes.mlp import MLPProbe
+from repdyn.probes import MLPProbe
 from repdyn.records.cache import Part, digest, identity, kept
 from repdyn.theory.empirical import LinearDenoiser
 

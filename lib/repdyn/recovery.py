@@ -19,8 +19,7 @@ from repdyn.networks import MoLRGStarts
 from repdyn.records import sweeps
 from repdyn.theory.molrg import NoisyMoLRG
 from repdyn.theory.subspaces import alternate, overlapping, random_bases
-from repdyn.training.config import TrainConfig
-from repdyn.training.loop import Step, train
+from repdyn.training import Step, TrainConfig, train
 
 __all__ = [
     "EVEN_LEVELS",
@@ -82,7 +81,7 @@ class RecoveryConfig:
 
 
 def phases(schedule: str) -> list[dict[str, Any]]:
-    """Fields of a :class:`repdyn.training.config.TrainConfig` that make a noise schedule, one entry for each phase.
+    """Fields of a :class:`repdyn.training.TrainConfig` that make a noise schedule, one entry for each phase.
 
     A number is that noise level alone. 'even': :data:`EVEN_LEVELS`, even in log sigma, error over sigma^2, which is
     maximum likelihood; 'ddpm': a DDPM's time steps and weights; 'edm': EDM's levels and weights; 'anneal': one level

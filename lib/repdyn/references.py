@@ -16,7 +16,7 @@ from repdyn._ensembling import Labelled, scores
 from repdyn._files import read_state
 from repdyn.images import ImageSet
 from repdyn.objectives import ClassifyingEncoder, Unconditioned, classification, masked_reconstruction
-from repdyn.training.config import TrainConfig
+from repdyn.training import TrainConfig
 
 __all__ = ["end_to_end", "trained"]
 

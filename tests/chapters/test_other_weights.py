@@ -14,7 +14,7 @@ import pytest
 from repdyn import notebook, records
 from repdyn._files import write_tensors
 from repdyn.networks import UNetConfig
-from repdyn.training.config import TrainConfig, make_denoiser
+from repdyn.training import TrainConfig, make_denoiser
 
 ROOT = Path(__file__).parents[2]
 FEW = {"num_train": 120, "num_test": 60, "splits": 1}

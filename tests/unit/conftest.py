@@ -10,7 +10,7 @@ import torch
 
 from repdyn.denoisers import EDMDenoiser
 from repdyn.networks import UNetConfig
-from repdyn.training.config import TrainConfig, make_denoiser
+from repdyn.training import TrainConfig, make_denoiser
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from repdyn import datasets
 from repdyn.noise import ddpm_alpha_bar, ddpm_sigma
+from repdyn.training import TrainConfig, make_denoiser, train
 from repdyn.training import batches as _batches
-from repdyn.training import train
 from repdyn.training.augment import MAX_SHIFT, NUM_LABELS, augment
-from repdyn.training.config import TrainConfig, make_denoiser
 
 # ------------------------------------------------------------------------------------------------- noise levels
 

@@ -15,13 +15,12 @@ import torch
 from click.testing import CliRunner, Result
 
 import repdyn
-from repdyn import cli, datasets, presets, pretrained, records
+from repdyn import cli, datasets, presets, pretrained
 from repdyn._files import read_state
 from repdyn.curves import CurveConfig, measure
 from repdyn.networks import UNet
 from repdyn.records import Recipe, sweeps
-from repdyn.training import train
-from repdyn.training.config import TrainConfig
+from repdyn.training import TrainConfig, train
 
 
 def call(*arguments: object) -> Result:
@@ -168,7 +167,7 @@ def counting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[float]:
 
     tiny = presets.PRESETS["fashion-tiny"]
     monkeypatch.setattr(presets, "RECIPES", {name: Recipe(name, measure, tiny, tiny)})
-    monkeypatch.setattr(records, "_SHIPPED", tmp_path)
+    monkeypatch.setattr("repdyn.records.record._SHIPPED", tmp_path)
     return value
 
 
@@ -272,7 +271,7 @@ def test_a_slice_whose_images_are_missing_is_not_called_verified(
 ) -> None:
     names = ("fashion-curve-clean", "ccp59-segmentation-clean")
     monkeypatch.setattr(presets, "RECIPES", {name: presets.RECIPES[name] for name in names})
-    monkeypatch.setattr(records, "disagreements", lambda *_: [])
+    monkeypatch.setattr("repdyn.records.disagreements", lambda *_: [])
     result = call("verify")
     assert result.exit_code == 0 and "fashion-curve-clean: agrees" in result.output
     missing = "ccp59-64x96.tar.xz is not on this computer, nor to be had from the web. Put it by hand into"

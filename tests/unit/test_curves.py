@@ -16,13 +16,14 @@ import torch
 
 from repdyn import curves, datasets, features
 from repdyn.curves import CurveConfig, measure, probe_curves
+from repdyn.datasets.subset import image_subset
 from repdyn.denoisers import EDMDenoiser, VPDenoiser
 from repdyn.images import ImageSet
 from repdyn.metrics.resampling import peak_height
 from repdyn.noise import ddpm_alpha_bar
 from repdyn.probes import LinearProbe
 from repdyn.probes import levels as _probing
-from repdyn.training.config import TrainConfig, make_denoiser
+from repdyn.training import TrainConfig, make_denoiser
 
 CONFIG = CurveConfig(
     dataset="digits", num_train=200, num_test=100, sigmas=(0.01, 0.3, 3.0), splits=2, validation=0.25, l2=1e-2
@@ -289,14 +290,14 @@ def test_noise_levels_in_portions_give_the_same(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_subset_for_any_settings() -> None:
     settings = SimpleNamespace(dataset="digits", num_train=30, num_test=None, seed=3)
-    train, test = (curves.image_subset(settings, split) for split in ("train", "test"))
+    train, test = (image_subset(settings, split) for split in ("train", "test"))
     whole = datasets.load("digits", "train")
     chosen, _ = datasets.stratified_split(whole.labels, 30, 3)
     assert torch.equal(train.images, whole.images[chosen]) and torch.equal(train.labels, whole.labels[chosen])
     assert train.labels.bincount().tolist() == [3] * 10 and len(test.images) == len(datasets.load("digits", "test")[0])
     settings.num_train = 100_000
     with pytest.raises(ValueError, match="num=100000 asks for more items of some class than there are"):
-        curves.image_subset(settings, "train")
+        image_subset(settings, "train")
 
 
 def test_images_that_the_network_does_not_take_are_refused(tiny: TrainConfig) -> None:

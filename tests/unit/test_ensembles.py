@@ -19,9 +19,8 @@ from repdyn.ensemble_results import entry, pooled, table
 from repdyn.ensembles import EnsembleConfig, labelled, measure, measure_network, task
 from repdyn.labels import label_noise
 from repdyn.metrics import calibration_error, error_correlation
-from repdyn.probes import LinearProbe
-from repdyn.probes.voting import SoftVoting, vote
-from repdyn.training.config import TrainConfig
+from repdyn.probes import LinearProbe, SoftVoting, vote
+from repdyn.training import TrainConfig
 
 CONFIG = EnsembleConfig(
     sources=("weights",),

@@ -14,7 +14,7 @@ from repdyn.datasets import load
 from repdyn.denoisers import EDMDenoiser
 from repdyn.features import POSTERIOR, extract, layers, supports_bf16
 from repdyn.images import to_unit_range
-from repdyn.training.config import TrainConfig, make_denoiser
+from repdyn.training import TrainConfig, make_denoiser
 
 SIGMA = 0.3
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from repdyn import training
+from repdyn.training import TrainConfig
 from repdyn.training import memory_format as _memory_format
-from repdyn.training.config import TrainConfig
 
 
 class Seen(nn.Module):

@@ -19,9 +19,8 @@ from repdyn.objectives import (
     masked_reconstruction,
     random_mask,
 )
+from repdyn.training import Batch, TrainConfig
 from repdyn.training import batches as _batches
-from repdyn.training.batches import Batch
-from repdyn.training.config import TrainConfig
 
 
 def batch(num: int = 64, side: int = 8, seed: int = 0) -> Batch:

@@ -18,10 +18,8 @@ from torch import Tensor
 
 from repdyn.datasets import load
 from repdyn.labels import label_noise
-from repdyn.probes import LinearProbe
+from repdyn.probes import LinearProbe, MLPProbe, SoftVoting
 from repdyn.probes.knn import KNNProbe
-from repdyn.probes.mlp import MLPProbe
-from repdyn.probes.voting import SoftVoting
 
 
 @pytest.fixture(scope="module")

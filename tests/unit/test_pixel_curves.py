@@ -16,7 +16,7 @@ from repdyn.denoisers import EDMDenoiser
 from repdyn.images import ImageSet
 from repdyn.metrics import mean_iou
 from repdyn.pixel_curves import PixelCurveConfig, example_images, measure, peak_height
-from repdyn.probes.mlp import MLPProbe
+from repdyn.probes import MLPProbe
 
 CONFIG = PixelCurveConfig(
     dataset="digits", threshold=100, num_labelled=20, num_validation=30, num_test=40, splits=2, sigmas=(0.01, 0.3, 3.0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,7 @@ import torch
 
 from repdyn import pretrained
 from repdyn._files import read_state, write_tensors
-from repdyn.training import train
-from repdyn.training.config import TrainConfig
+from repdyn.training import TrainConfig, train
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_shipped_weights_denoise(name: str, shared_data: Path) -> None:
     from repdyn.images import to_unit_range
 
     denoiser = pretrained.load(name)
-    _, metadata = read_state(Path(str(pretrained._SHIPPED / f"{name}.safetensors")))
+    _, metadata = read_state(Path(str(files("repdyn") / "assets/weights" / f"{name}.safetensors")))
     config = json.loads(metadata["config"])
     dataset = {"fashion-mnist": "fashion-mnist-mini"}.get(config["dataset"], config["dataset"])
     try:
@@ -115,7 +115,7 @@ def test_damaged_and_foreign_files_are_refused(exported: Path, tmp_path: Path, t
     with pytest.raises(ValueError, match="bad.safetensors is no readable safetensors file"):
         pretrained.load(bad)
     write_tensors(bad, tensors, {})
-    with pytest.raises(ValueError, match="holds no configuration: it was not written by repdyn.pretrained.names.export"):
+    with pytest.raises(ValueError, match="holds no configuration: it was not written by repdyn.pretrained.export"):
         pretrained.load(bad)
     other = replace(tiny, network=replace(tiny.network, model_channels=16))
     write_tensors(bad, tensors, {"config": json.dumps(asdict(other))})

@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from repdyn._files import read_state
-from repdyn.training import train
-from repdyn.training.config import TrainConfig
+from repdyn.training import TrainConfig, train
 
 # What each process writes down: the loss of every step, whether it is the main one, an image denoised at the end.
 CHILD = """
 import json, os, sys, torch
 torch.set_num_threads(1)
-from repdyn.training.config import config_from_dict
+from repdyn.training import config_from_dict
 from repdyn.training import train
 folder, limit = sys.argv[2], int(sys.argv[3])
 state_file = folder + "/state-" + os.environ["RANK"] + ".safetensors" if limit == 0 else folder + "/state.safetensors"

@@ -91,7 +91,7 @@ def test_seconds_are_saved_while_they_pass(tmp_path: Path) -> None:
 
 
 def test_obtain_reads_the_record_or_measures_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records, "_SHIPPED", folder)
+    monkeypatch.setattr("repdyn.records.record._SHIPPED", folder)
     edit(folder, metrics={"sum": 17.0})
     assert records.obtain(RECIPE, weight=2.0)["metrics"] == {"sum": 17.0}
     anew = records.obtain(RECIPE, rerun=True, weight=2.0)

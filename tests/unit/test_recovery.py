@@ -29,9 +29,8 @@ from repdyn.recovery import (
 )
 from repdyn.theory.molrg import NoisyMoLRG
 from repdyn.theory.subspaces import alternate, random_bases
+from repdyn.training import TrainConfig, train
 from repdyn.training import batches as _batches
-from repdyn.training import train
-from repdyn.training.config import TrainConfig
 
 MODEL = NoisyMoLRG.random(n=12, d=2, K=3, delta=0.2, seed=0)
 DATA = MODEL.sample(600, seed=1)[0].float()

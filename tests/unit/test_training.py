@@ -21,9 +21,8 @@ from repdyn import datasets, training
 from repdyn._files import read_state, write_tensors
 from repdyn.networks import UNet, UNetConfig
 from repdyn.noise import ddpm_alpha_bar, ddpm_timestep
+from repdyn.training import TrainConfig, config_from_dict, make_denoiser, train
 from repdyn.training import batches as _batches
-from repdyn.training import train
-from repdyn.training.config import TrainConfig, config_from_dict, make_denoiser
 
 
 def run(config: TrainConfig, state_file: Path | None = None, **options: object) -> dict[str, Tensor]:
@@ -94,7 +93,7 @@ def test_ema_network_is_frozen_and_in_evaluation_mode(tiny: TrainConfig) -> None
 CHILD = """
 import json, sys, torch
 torch.set_num_threads(1)
-from repdyn.training.config import config_from_dict
+from repdyn.training import config_from_dict
 from repdyn.training import train
 for step in train(config_from_dict(json.loads(sys.argv[1])), sys.argv[2], cpu=True, save_every_s=-1):
     print(step.step, flush=True)
@@ -205,7 +204,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_leaves_the_state(
     next(steps), next(steps)
     before = state_file.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(training, "dae_loss", lambda model, x0, sigma, noise: value * x0.flatten(1).sum(1))
+        patch.setattr("repdyn.training.loop.dae_loss", lambda model, x0, sigma, noise: value * x0.flatten(1).sum(1))
         with pytest.raises(FloatingPointError, match="at step 2: lower learning_rate"):
             next(steps)
     assert state_file.read_bytes() == before
@@ -224,7 +223,7 @@ def test_a_gradient_that_is_not_finite_is_not_saved(
         nothing = 0 * model(x0 + sigma[:, None, None, None] * noise, sigma)
         return nothing.flatten(1).sum(1).abs().sqrt()  # zero, with an infinite slope
 
-    monkeypatch.setattr(training, "dae_loss", steep)
+    monkeypatch.setattr("repdyn.training.loop.dae_loss", steep)
     with pytest.raises(FloatingPointError, match="gradient's norm is (nan|inf) at step 1: lower learning_rate"):
         next(steps)
     assert state_file.read_bytes() == before
@@ -385,7 +384,7 @@ def test_a_write_that_dies_midway_leaves_the_old_file(tmp_path: Path, monkeypatc
         Path(filename).write_bytes(before[:20])
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(training, "save_file", half_written)
+    monkeypatch.setattr("repdyn._files.save_file", half_written)
     with pytest.raises(OSError, match="No space left"):
         write_tensors(path, {"a": torch.zeros(3)}, {})
     assert path.read_bytes() == before

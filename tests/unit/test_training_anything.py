@@ -16,9 +16,8 @@ from repdyn import training
 from repdyn.denoisers import dae_loss, edm_loss_weight
 from repdyn.networks import MLPDenoiser, MoLRGDenoiser, UNetConfig
 from repdyn.theory.molrg import NoisyMoLRG
+from repdyn.training import TrainConfig, train
 from repdyn.training import batches as _batches
-from repdyn.training import train
-from repdyn.training.config import TrainConfig
 
 MODEL = NoisyMoLRG.random(n=12, d=2, K=3, delta=0.2, seed=0)
 DATA = MODEL.sample(300, seed=1)[0].float()

@@ -10,7 +10,7 @@ import pytest
 from repdyn import curves, pretrained, training
 from repdyn.curves import CurveConfig
 from repdyn.records import sweeps
-from repdyn.training.config import TrainConfig
+from repdyn.training import TrainConfig
 from repdyn.training_curves import TrainingCurveConfig, measure
 
 CURVE = CurveConfig(

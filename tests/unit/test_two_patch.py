@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from repdyn import features, presets, records, training
 from repdyn.probes import LinearProbe
 from repdyn.theory import csnr
-from repdyn.training.config import TrainConfig
+from repdyn.training import TrainConfig
 from repdyn.two_patch import (
     QuadraticClassifier,
     QuadraticDenoiser,

@@ -18,8 +18,7 @@ from repdyn.datasets import _files
 from repdyn.denoisers import EDMDenoiser, VPDenoiser
 from repdyn.pretrained.edm import load_edm
 from repdyn.pretrained.hub import ImageEncoder, LatentDenoiser, load_ddpm, load_dit, load_mae
-from repdyn.training.config import TrainConfig, config_from_dict, make_denoiser
-from repdyn.training.loop import Step
+from repdyn.training import Step, TrainConfig, config_from_dict, make_denoiser
 
 __all__ = [
     "OFFICIAL",
@@ -98,7 +97,7 @@ def provenance(name_or_path: str | os.PathLike) -> Checkpoint:
         _, metadata = read_state(path)
         config = _config(path, metadata)
         if "images" not in metadata:
-            raise ValueError(f"{path} is the state of a training: pass what repdyn.pretrained.names.export makes of it")
+            raise ValueError(f"{path} is the state of a training: pass what repdyn.pretrained.export makes of it")
         return Checkpoint(str(name_or_path), config.dataset, int(metadata["images"]))
 
 
@@ -124,9 +123,7 @@ def export(state_file: str | os.PathLike, path: str | os.PathLike) -> None:
     """Write the averaged weights of a state file to ``path``: float16, with configuration and images seen."""
     tensors, metadata = read_state(state_file)
     if "step" not in metadata:
-        raise ValueError(
-            f"{state_file} is not the state of a training: pass the file that repdyn.training.loop.train wrote"
-        )
+        raise ValueError(f"{state_file} is not the state of a training: pass the file that repdyn.training.train wrote")
     config = config_from_dict(json.loads(metadata["config"]))
     weights = {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
     _write(weights, config, int(metadata["step"]) * config.batch_size, path)
@@ -154,5 +151,5 @@ def _read(path: str | os.PathLike) -> EDMDenoiser | VPDenoiser:
 
 def _config(path: str | os.PathLike, metadata: dict[str, str]) -> TrainConfig:
     if "config" not in metadata:
-        raise ValueError(f"{path} holds no configuration: it was not written by repdyn.pretrained.names.export")
+        raise ValueError(f"{path} holds no configuration: it was not written by repdyn.pretrained.export")
     return config_from_dict(json.loads(metadata["config"]))

@@ -27,7 +27,7 @@ def vote(logits: Sequence[np.ndarray]) -> np.ndarray:
 class SoftVoting(ClassifierMixin, BaseEstimator):
     """Linear probes of P descriptions of the same items; the class with the highest mean logit wins.
 
-    ``l2`` and ``max_iter`` are those of :class:`repdyn.probes.linear.LinearProbe`. :func:`vote` averages them. After
+    ``l2`` and ``max_iter`` are those of :class:`repdyn.probes.LinearProbe`. :func:`vote` averages them. After
     ``fit``, ``probes_`` has the P probes.
 
     Source: the ensembles over noise levels of Li et al., arXiv 2502.05743.

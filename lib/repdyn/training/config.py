@@ -1,4 +1,4 @@
-"""What determines a training: a frozen configuration, to and from JSON, and the untrained denoiser that it describes."""
+"""What determines a training: a frozen configuration, to and from JSON; the untrained denoiser it describes."""
 
 from __future__ import annotations
 
