@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from repdyn import dae_curves, ensembles, memorisation_sweep
-from repdyn.dae_curves import AblationConfig, SharingConfig
-from repdyn.dae_runs import DAEConfig
-from repdyn.ensembles import EnsembleConfig
-from repdyn.memorisation_curves import MemoryConfig
-from repdyn.memorisation_sweep import MemorySweep
+from repdyn.chapters.ensembles import measure as ensembles
+from repdyn.chapters.ensembles.measure import EnsembleConfig
+from repdyn.chapters.memorisation import sweep as memorisation_sweep
+from repdyn.chapters.memorisation.measure import MemoryConfig
+from repdyn.chapters.memorisation.sweep import MemorySweep
+from repdyn.chapters.weight_sharing import measure as dae_curves
+from repdyn.chapters.weight_sharing.measure import AblationConfig, SharingConfig
+from repdyn.chapters.weight_sharing.runs import DAEConfig
 from repdyn.records import Recipe
 from repdyn.training import CIFAR_UNET, FASHION_UNET, TrainConfig
 
@@ -74,7 +76,7 @@ _EQUAL_BUDGET = TrainConfig(
     network=replace(FASHION_UNET, model_channels=16),
     images=96_000,
 )
-# The classifiers have the learning rate of repdyn.image_classifier: EDM's, a quarter of it, leaves them far from
+# The classifiers have the learning rate of repdyn.chapters.generation.image_classifier: EDM's, a quarter of it, leaves them far from
 # trained after so few steps (0.79 instead of 0.87 on test images).
 _ENSEMBLES = EnsembleConfig(
     targets=("fashion-mnist", "mnist"),

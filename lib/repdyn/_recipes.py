@@ -5,29 +5,27 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from repdyn import (
-    clusters,
-    csnr_curves,
-    molrg_curves,
-    noisy_digits,
-    pixel_curves,
-    quality_curves,
-    recovery,
-    training_curves,
-    two_patch_curves,
-)
 from repdyn._practice_recipes import PRACTICE
-from repdyn.clusters import ClusterConfig
-from repdyn.csnr_curves import CSNRConfig
+from repdyn.chapters.csnr_real import measure as csnr_curves
+from repdyn.chapters.csnr_real.measure import CSNRConfig
+from repdyn.chapters.ddpm import measure as molrg_curves
+from repdyn.chapters.ddpm.measure import LearningConfig, SweepConfig
+from repdyn.chapters.feature_learning import measure as two_patch_curves
+from repdyn.chapters.feature_learning import noisy_digits
+from repdyn.chapters.feature_learning.measure import TwoPatchConfig
+from repdyn.chapters.feature_learning.noisy_digits import NoisyDigitsConfig
+from repdyn.chapters.generation import measure as quality_curves
+from repdyn.chapters.generation.measure import QualityConfig
+from repdyn.chapters.recovery import clusters
+from repdyn.chapters.recovery import measure as recovery
+from repdyn.chapters.recovery.clusters import ClusterConfig
+from repdyn.chapters.recovery.measure import RecoveryConfig, World
+from repdyn.chapters.segmentation import measure as pixel_curves
+from repdyn.chapters.segmentation.measure import PixelCurveConfig
+from repdyn.chapters.unimodal import measure as training_curves
+from repdyn.chapters.unimodal.measure import TrainingCurveConfig
 from repdyn.curves import CurveConfig, measure
-from repdyn.molrg_curves import LearningConfig, SweepConfig
-from repdyn.noisy_digits import NoisyDigitsConfig
-from repdyn.pixel_curves import PixelCurveConfig
-from repdyn.quality_curves import QualityConfig
 from repdyn.records import Recipe
-from repdyn.recovery import RecoveryConfig, World
-from repdyn.training_curves import TrainingCurveConfig
-from repdyn.two_patch_curves import TwoPatchConfig
 
 __all__ = ["RECIPES"]
 

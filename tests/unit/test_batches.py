@@ -11,8 +11,7 @@ from torch import Tensor
 
 from repdyn import datasets
 from repdyn.noise import ddpm_alpha_bar, ddpm_sigma
-from repdyn.training import TrainConfig, make_denoiser, train
-from repdyn.training import batches as _batches
+from repdyn.training import TrainConfig, batches, make_denoiser, train
 from repdyn.training.augment import MAX_SHIFT, NUM_LABELS, augment
 
 # ------------------------------------------------------------------------------------------------- noise levels
@@ -20,19 +19,19 @@ from repdyn.training.augment import MAX_SHIFT, NUM_LABELS, augment
 
 def test_noise_levels_are_log_normal_and_the_noise_standard(tiny: TrainConfig) -> None:
     config = replace(tiny, batch_size=20_000, p_mean=-0.7, p_std=0.9)
-    x0, sigma, noise, *_ = _batches.draw(5, config, datasets.load("digits"))
+    x0, sigma, noise, *_ = batches.draw(5, config, datasets.load("digits"))
     assert sigma.log().mean().item() == pytest.approx(-0.7, abs=0.03)
     assert sigma.log().std().item() == pytest.approx(0.9, abs=0.02)
     assert (noise.mean().item(), noise.std().item()) == pytest.approx((0, 1), abs=0.01)
     assert (x0.min().item(), x0.max().item()) == (-1, 1)
-    other_sigma = _batches.draw(6, config, datasets.load("digits")).sigma
+    other_sigma = batches.draw(6, config, datasets.load("digits")).sigma
     assert abs(torch.corrcoef(torch.stack([sigma, other_sigma]))[0, 1]) < 0.03
 
 
 @pytest.mark.parametrize("preconditioning", ["epsilon", "vp"])
 def test_noise_levels_of_a_ddpm_are_even_in_time(tiny: TrainConfig, preconditioning: str) -> None:
     config = replace(tiny, batch_size=50_000, preconditioning=preconditioning)
-    sigma = _batches.draw(0, config, datasets.load("digits")).sigma
+    sigma = batches.draw(0, config, datasets.load("digits")).sigma
     if preconditioning == "epsilon":
         schedule = ddpm_sigma(np.arange(1000), ddpm_alpha_bar()).astype(np.float32)
         assert set(sigma.tolist()) == set(schedule.tolist())  # each level, and no other
@@ -56,7 +55,7 @@ def test_the_vp_network_is_told_the_time(tiny: TrainConfig) -> None:
 
 
 def stream(config: TrainConfig, num_images: int, length: int) -> Tensor:
-    batches = [_batches.batch_indices(i, config, num_images) for i in range(-(-length // config.batch_size))]
+    batches = [batches.batch_indices(i, config, num_images) for i in range(-(-length // config.batch_size))]
     return torch.cat(batches)[:length]
 
 
@@ -79,20 +78,20 @@ def test_the_stream_of_images_does_not_depend_on_how_it_is_cut(tiny: TrainConfig
 
 def test_flip_mirrors_half_of_the_images_and_changes_nothing_else(tiny: TrainConfig) -> None:
     config, data = replace(tiny, batch_size=1000), datasets.load("digits")
-    plain, flipped = _batches.draw(3, config, data), _batches.draw(3, replace(config, flip=True), data)
+    plain, flipped = batches.draw(3, config, data), batches.draw(3, replace(config, flip=True), data)
     assert torch.equal(plain.sigma, flipped.sigma) and torch.equal(plain.noise, flipped.noise)
     mirrored = (flipped.x0 == plain.x0.flip(3)).flatten(1).all(1)
     kept = (flipped.x0 == plain.x0).flatten(1).all(1)
     assert (mirrored | kept).all() and not (mirrored & kept).any()  # no digit here is its own mirror image
     assert mirrored.float().mean().item() == pytest.approx(0.5, abs=0.05)
-    again, other = (_batches.draw(3, replace(config, flip=True, seed=seed), data).x0 for seed in (config.seed, 9))
+    again, other = (batches.draw(3, replace(config, flip=True, seed=seed), data).x0 for seed in (config.seed, 9))
     assert torch.equal(again, flipped.x0) and not torch.equal(other, flipped.x0)
 
 
 def test_labels_are_those_of_the_images(tiny: TrainConfig) -> None:
     config, data = replace(tiny, network=replace(tiny.network, num_classes=10)), datasets.load("digits")
-    batch = _batches.draw(2, config, data)
-    labels = data.labels[_batches.batch_indices(2, config, len(data.images))]
+    batch = batches.draw(2, config, data)
+    labels = data.labels[batches.batch_indices(2, config, len(data.images))]
     assert batch.conditions.keys() == {"class_labels"} and batch.conditions["class_labels"].dtype == torch.float32
     assert torch.equal(batch.conditions["class_labels"], torch.eye(10)[labels])
     assert len(set(labels.tolist())) > 3
@@ -104,13 +103,13 @@ def test_classes_that_the_data_has_not_are_refused(tiny: TrainConfig) -> None:
         next(train(config, cpu=True))
     data = datasets.load("digits")
     with pytest.raises(ValueError, match="num_classes is 4, but digits has a label for every pixel"):
-        _batches.check(config, data._replace(labels=data.images[:, 0]))
+        batches.check(config, data._replace(labels=data.images[:, 0]))
 
 
 def test_shares_are_the_batch_and_no_image_is_in_two(tiny: TrainConfig) -> None:
     network = replace(tiny.network, num_classes=10)
-    batch = _batches.draw(0, replace(tiny, network=network, batch_size=10), datasets.load("digits"))
-    shares = [_batches.share(batch, index, 3, torch.device("cpu")) for index in range(3)]
+    batch = batches.draw(0, replace(tiny, network=network, batch_size=10), datasets.load("digits"))
+    shares = [batches.share(batch, index, 3, torch.device("cpu")) for index in range(3)]
     assert [len(share.x0) for share in shares] == [4, 3, 3]
     order = torch.cat([torch.arange(index, 10, 3) for index in range(3)])
     for part in ("x0", "sigma", "noise"):
@@ -201,13 +200,13 @@ def test_each_transform_is_as_likely_as_was_asked_for_and_independent() -> None:
 def test_augmentation_depends_on_seed_and_step_alone_and_leaves_the_noise(tiny: TrainConfig) -> None:
     config = replace(tiny, network=replace(tiny.network, augment_dim=NUM_LABELS))
     data = datasets.load("digits")
-    plain, first, again = (_batches.draw(4, replace(config, augment=p), data) for p in (0.0, 0.5, 0.5))
+    plain, first, again = (batches.draw(4, replace(config, augment=p), data) for p in (0.0, 0.5, 0.5))
     assert torch.equal(first.x0, again.x0) and not torch.equal(first.x0, plain.x0)
     assert torch.equal(first.sigma, plain.sigma) and torch.equal(first.noise, plain.noise)
     assert not plain.conditions["augment_labels"].any() and first.conditions["augment_labels"].any()
     for other in (
-        _batches.draw(5, replace(config, augment=0.5), data),
-        _batches.draw(4, replace(config, augment=0.5, seed=8), data),
+        batches.draw(5, replace(config, augment=0.5), data),
+        batches.draw(4, replace(config, augment=0.5, seed=8), data),
     ):
         assert not torch.equal(other.conditions["augment_labels"], first.conditions["augment_labels"])
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from repdyn import clusters, datasets
-from repdyn.clusters import ClusterConfig, measure, nearest_subspace, principal_components, rescaled
+from repdyn import datasets
+from repdyn.chapters.recovery import clusters
+from repdyn.chapters.recovery.clusters import ClusterConfig, measure, nearest_subspace, principal_components, rescaled
 from repdyn.images import ImageSet, to_unit_range
 from repdyn.theory.molrg import NoisyMoLRG
 

@@ -12,7 +12,7 @@ import torch
 from scipy.stats import spearmanr
 
 from repdyn import datasets, features
-from repdyn.csnr_curves import CSNRConfig, measure, pick, summary
+from repdyn.chapters.csnr_real.measure import CSNRConfig, measure, pick, summary
 from repdyn.curves import probe_curves, read_features
 from repdyn.denoisers import EDMDenoiser
 from repdyn.images import ImageSet, to_unit_range

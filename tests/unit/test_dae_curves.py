@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from repdyn import dae_curves, training
-from repdyn.dae_curves import (
+from repdyn import training
+from repdyn.chapters.weight_sharing import measure as dae_curves
+from repdyn.chapters.weight_sharing.measure import (
     AblationConfig,
     SharingConfig,
     at_best_level,
@@ -22,7 +23,7 @@ from repdyn.dae_curves import (
     standardised,
     table,
 )
-from repdyn.dae_runs import DAEConfig, learn, levels, make_denoiser, material, measure, pixels
+from repdyn.chapters.weight_sharing.runs import DAEConfig, learn, levels, make_denoiser, material, measure, pixels
 from repdyn.denoisers import EDMDenoiser, PlainDenoiser, VPDenoiser
 from repdyn.noise import PAPER_SIGMAS
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from repdyn import datasets, embeddings
-from repdyn.embeddings import Embedding, Judge
-from repdyn.image_classifier import ImageClassifier
+from repdyn import datasets
+from repdyn.chapters.generation import embeddings
+from repdyn.chapters.generation.embeddings import Embedding, Judge
+from repdyn.chapters.generation.image_classifier import ImageClassifier
 from repdyn.images import to_unit_range
 from repdyn.metrics import frechet_distance
 

@@ -12,12 +12,13 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from repdyn import features, references
-from repdyn._ensembling import Labelled, compare, window
+from repdyn import features
+from repdyn.chapters.ensembles import references
+from repdyn.chapters.ensembles.ensembling import Labelled, compare, window
+from repdyn.chapters.ensembles.labels import label_noise
+from repdyn.chapters.ensembles.measure import EnsembleConfig, labelled, measure, measure_network, task
+from repdyn.chapters.ensembles.results import entry, pooled, table
 from repdyn.denoisers import EDMDenoiser
-from repdyn.ensemble_results import entry, pooled, table
-from repdyn.ensembles import EnsembleConfig, labelled, measure, measure_network, task
-from repdyn.labels import label_noise
 from repdyn.metrics import calibration_error, error_correlation
 from repdyn.probes import LinearProbe, SoftVoting, vote
 from repdyn.training import TrainConfig

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from repdyn import features, pretrained
-from repdyn.ensembles import EnsembleConfig, Task, measure_network
+from repdyn.chapters.ensembles.measure import EnsembleConfig, Task, measure_network
 from repdyn.pretrained import hub as _hub
 
 MISSING = [name for name in ("diffusers", "transformers") if find_spec(name) is None]

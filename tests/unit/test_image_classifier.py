@@ -11,7 +11,7 @@ from sklearn.base import clone
 
 from repdyn import datasets
 from repdyn._files import write_tensors
-from repdyn.image_classifier import ImageClassifier
+from repdyn.chapters.generation.image_classifier import ImageClassifier
 from repdyn.images import ImageSet, to_unit_range
 
 

@@ -12,8 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from repdyn import datasets, early_stopping, features, memorisation_sweep, presets, records, training
-from repdyn.memorisation_curves import (
+from repdyn import datasets, features, presets, records, training
+from repdyn.chapters.memorisation import early_stopping
+from repdyn.chapters.memorisation import sweep as memorisation_sweep
+from repdyn.chapters.memorisation.measure import (
     MemoryConfig,
     curves,
     generate,
@@ -23,7 +25,7 @@ from repdyn.memorisation_curves import (
     scene,
     score,
 )
-from repdyn.memorisation_sweep import MemorySweep, by_size, learn, measure, measure_sweep, plan
+from repdyn.chapters.memorisation.sweep import MemorySweep, by_size, learn, measure, measure_sweep, plan
 from repdyn.probes import LinearProbe
 from repdyn.theory.empirical import EmpiricalDenoiser, LinearDenoiser
 

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from repdyn import training
-from repdyn.training import TrainConfig
-from repdyn.training import memory_format as _memory_format
+from repdyn.training import TrainConfig, memory_format
 
 
 class Seen(nn.Module):
@@ -26,7 +25,7 @@ class Seen(nn.Module):
 X0 = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("memory_format", _memory_format.FORMATS)
+@pytest.mark.parametrize("memory_format", memory_format.FORMATS)
 def test_both_are_run_on_a_copy(memory_format: torch.memory_format) -> None:
     network, seen = Seen(), []
 
@@ -36,7 +35,7 @@ def test_both_are_run_on_a_copy(memory_format: torch.memory_format) -> None:
         return value
 
     before = torch.random.get_rng_state()
-    assert _memory_format.seconds_in(memory_format, network, X0, loss) > 0
+    assert memory_format.seconds_in(memory_format, network, X0, loss) > 0
     assert seen == 8 * [2 * [memory_format == torch.channels_last]]
     assert network.conv.weight.grad is None and network.conv.weight.is_contiguous()
     assert torch.equal(before, torch.random.get_rng_state())
@@ -49,9 +48,9 @@ def test_the_faster_is_taken_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> 
     class Elsewhere:
         ndim, device = 4, torch.device("cuda")
 
-    monkeypatch.setattr(_memory_format, "seconds_in", seconds)
-    assert _memory_format.fastest(Seen(), Elsewhere(), lambda *_: None) == torch.channels_last
-    assert _memory_format.fastest(Seen(), X0, lambda *_: None) == torch.contiguous_format
+    monkeypatch.setattr(memory_format, "seconds_in", seconds)
+    assert memory_format.fastest(Seen(), Elsewhere(), lambda *_: None) == torch.channels_last
+    assert memory_format.fastest(Seen(), X0, lambda *_: None) == torch.contiguous_format
 
 
 def test_channels_last_trains_the_same_to_rounding(tiny: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,5 +58,5 @@ def test_channels_last_trains_the_same_to_rounding(tiny: TrainConfig, monkeypatc
         return [step.loss for step in training.train(tiny, cpu=True)][:4]
 
     expected = losses()
-    monkeypatch.setattr(_memory_format, "fastest", lambda *_: torch.channels_last)
+    monkeypatch.setattr(memory_format, "fastest", lambda *_: torch.channels_last)
     assert losses() == pytest.approx(expected, rel=2e-2)

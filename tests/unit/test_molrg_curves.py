@@ -10,10 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from repdyn import molrg_curves
+from repdyn.chapters.ddpm import measure as molrg_curves
+from repdyn.chapters.ddpm.measure import (
+    LearningConfig,
+    SweepConfig,
+    distance,
+    learn,
+    losses,
+    measure,
+    measure_sweep,
+    readings,
+)
 from repdyn.features import extract
 from repdyn.metrics import class_bases
-from repdyn.molrg_curves import LearningConfig, SweepConfig, distance, learn, losses, measure, measure_sweep, readings
 from repdyn.networks import MLPDenoiser, MoLRGDenoiser
 from repdyn.probes import LinearProbe
 from repdyn.theory import csnr

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from repdyn import datasets, presets, records
-from repdyn.networks import MLPDenoiser
-from repdyn.noisy_digits import (
+from repdyn.chapters.feature_learning.noisy_digits import (
     NoisyDigitsConfig,
     fit_classifier,
     measure,
@@ -22,6 +21,7 @@ from repdyn.noisy_digits import (
     response,
     swapped,
 )
+from repdyn.networks import MLPDenoiser
 
 DIGITS = datasets.load("digits", "train")
 LABELS = DIGITS.labels[:200]

@@ -9,18 +9,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repdyn import datasets, features, references, training
-from repdyn.denoisers import EDMDenoiser
-from repdyn.images import to_unit_range
-from repdyn.objectives import (
+from repdyn import datasets, features, training
+from repdyn.chapters.ensembles import references
+from repdyn.chapters.ensembles.objectives import (
     ClassifyingEncoder,
     Unconditioned,
     classification,
     masked_reconstruction,
     random_mask,
 )
-from repdyn.training import Batch, TrainConfig
-from repdyn.training import batches as _batches
+from repdyn.denoisers import EDMDenoiser
+from repdyn.images import to_unit_range
+from repdyn.training import Batch, TrainConfig, batches
 
 
 def batch(num: int = 64, side: int = 8, seed: int = 0) -> Batch:
@@ -119,11 +119,11 @@ def test_an_objective_of_ones_own_is_what_is_minimised(tiny: TrainConfig) -> Non
 
 def test_labels_travel_with_their_images(tiny: TrainConfig) -> None:
     digits = datasets.load("digits")
-    one = _batches.draw(3, tiny, digits)
+    one = batches.draw(3, tiny, digits)
     where = [int((digits.images == image).flatten(1).all(1).nonzero()[0]) for image in ((one.x0 + 1) * 127.5).round()]
     assert torch.equal(digits.labels[where], one.labels)
     for index in range(3):
-        assert torch.equal(_batches.share(one, index, 3, torch.device("cpu")).labels, one.labels[index::3])
+        assert torch.equal(batches.share(one, index, 3, torch.device("cpu")).labels, one.labels[index::3])
 
 
 def test_a_data_set_of_ones_own_keeps_its_labels(tiny: TrainConfig) -> None:
@@ -137,7 +137,7 @@ def test_a_data_set_of_ones_own_keeps_its_labels(tiny: TrainConfig) -> None:
 
     network = ClassifyingEncoder(training.make_denoiser(tiny).model, 10)
     last(replace(tiny, images=32, weighting="none"), denoiser=network, data=wrong, objective=spy)
-    assert torch.equal(seen[-1], (_batches.draw(1, tiny, digits).labels + 1) % 10)
+    assert torch.equal(seen[-1], (batches.draw(1, tiny, digits).labels + 1) % 10)
 
 
 def test_an_objective_goes_without_a_weighting(tiny: TrainConfig) -> None:

@@ -16,8 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from repdyn.chapters.ensembles.labels import label_noise
 from repdyn.datasets import load
-from repdyn.labels import label_noise
 from repdyn.probes import LinearProbe, MLPProbe, SoftVoting
 from repdyn.probes.knn import KNNProbe
 

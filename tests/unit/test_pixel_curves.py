@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from repdyn import datasets, features, pixels
-from repdyn._pixel_task import draw, some_pixels
+from repdyn import datasets, features
+from repdyn.chapters.segmentation import pixels
+from repdyn.chapters.segmentation.measure import PixelCurveConfig, example_images, measure, peak_height
+from repdyn.chapters.segmentation.task import draw, some_pixels
 from repdyn.denoisers import EDMDenoiser
 from repdyn.images import ImageSet
 from repdyn.metrics import mean_iou
-from repdyn.pixel_curves import PixelCurveConfig, example_images, measure, peak_height
 from repdyn.probes import MLPProbe
 
 CONFIG = PixelCurveConfig(

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from repdyn import pretrained
+from repdyn.chapters.segmentation.pixels import decoder_layers, masks, patches, rows, stack_maps
 from repdyn.datasets import FASHION_CLASSES, load
 from repdyn.features import extract
 from repdyn.images import ImageSet, to_unit_range
-from repdyn.pixels import decoder_layers, masks, patches, rows, stack_maps
 
 
 def test_the_first_decoder_layer_of_each_resolution() -> None:

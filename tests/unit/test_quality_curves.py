@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from repdyn import datasets, sampling
+from repdyn.chapters.generation.embeddings import Judge
+from repdyn.chapters.generation.embeddings import load as load_embedding
+from repdyn.chapters.generation.measure import FIGURE_SIGMAS, QualityConfig, generate, measure
 from repdyn.denoisers import EDMDenoiser
-from repdyn.embeddings import Judge
-from repdyn.embeddings import load as load_embedding
 from repdyn.images import ImageSet, to_unit_range
 from repdyn.noise import edm_sigmas
-from repdyn.quality_curves import FIGURE_SIGMAS, QualityConfig, generate, measure
 
 CONFIG = QualityConfig(
     dataset="digits",

@@ -11,11 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from repdyn import recovery
-from repdyn.denoisers import dae_loss
-from repdyn.metrics import class_bases, match_subspaces
-from repdyn.networks import MoLRGDenoiser, MoLRGStarts
-from repdyn.recovery import (
+from repdyn.chapters.recovery import measure as recovery
+from repdyn.chapters.recovery.measure import (
     EVEN_LEVELS,
     RecoveryConfig,
     World,
@@ -27,10 +24,12 @@ from repdyn.recovery import (
     success,
     train_starts,
 )
+from repdyn.denoisers import dae_loss
+from repdyn.metrics import class_bases, match_subspaces
+from repdyn.networks import MoLRGDenoiser, MoLRGStarts
 from repdyn.theory.molrg import NoisyMoLRG
 from repdyn.theory.subspaces import alternate, random_bases
-from repdyn.training import TrainConfig, train
-from repdyn.training import batches as _batches
+from repdyn.training import TrainConfig, batches, train
 
 MODEL = NoisyMoLRG.random(n=12, d=2, K=3, delta=0.2, seed=0)
 DATA = MODEL.sample(600, seed=1)[0].float()
@@ -70,7 +69,7 @@ def test_starts_are_trained_as_if_alone() -> None:
     frames = pair.frames.detach()[0].clone().requires_grad_()
     optimizer = torch.optim.Adam([frames], config.learning_rate)
     for step in range(config.steps):
-        batch = _batches.draw(step, config, _batches.unlabelled(rows))
+        batch = batches.draw(step, config, batches.unlabelled(rows))
         bases = torch.linalg.qr(frames).Q
         x0, sigma = batch.x0[:, 0], batch.sigma[:, None]
         x = x0 + sigma * batch.noise[:, 0]

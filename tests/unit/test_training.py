@@ -21,8 +21,7 @@ from repdyn import datasets, training
 from repdyn._files import read_state, write_tensors
 from repdyn.networks import UNet, UNetConfig
 from repdyn.noise import ddpm_alpha_bar, ddpm_timestep
-from repdyn.training import TrainConfig, config_from_dict, make_denoiser, train
-from repdyn.training import batches as _batches
+from repdyn.training import TrainConfig, batches, config_from_dict, make_denoiser, train
 
 
 def run(config: TrainConfig, state_file: Path | None = None, **options: object) -> dict[str, Tensor]:
@@ -278,7 +277,7 @@ def test_without_decay_the_optimiser_is_adam(tiny: TrainConfig, monkeypatch: pyt
 def test_loss_of_the_first_step_by_hand(tiny: TrainConfig) -> None:
     config = replace(tiny, network=replace(tiny.network, dropout=0.0))
     data = datasets.load("digits")
-    x0, sigma, noise, *_ = _batches.draw(0, config, data)
+    x0, sigma, noise, *_ = batches.draw(0, config, data)
     denoiser = make_denoiser(config)
     expected = []
     for x, s, eps in zip(x0, sigma, noise):
@@ -289,7 +288,7 @@ def test_loss_of_the_first_step_by_hand(tiny: TrainConfig) -> None:
 
 def test_loss_of_the_first_step_of_a_ddpm_is_that_of_the_predicted_noise(tiny: TrainConfig) -> None:
     config = replace(tiny, preconditioning="epsilon", network=replace(tiny.network, dropout=0.0))
-    x0, sigma, noise, *_ = _batches.draw(0, config, datasets.load("digits"))
+    x0, sigma, noise, *_ = batches.draw(0, config, datasets.load("digits"))
     network, alpha_bar = make_denoiser(config).model, ddpm_alpha_bar()
     expected = []
     for x, s, eps in zip(x0, sigma, noise):
@@ -312,7 +311,7 @@ def test_the_network_is_told_class_and_augmentation(
     )
     before = make_denoiser(config).state_dict()
     after = next(train(config, cpu=True)).denoiser.state_dict()
-    conditions = _batches.draw(0, config, datasets.load("digits")).conditions
+    conditions = batches.draw(0, config, datasets.load("digits")).conditions
     assert len(seen) == 1 and seen[0].keys() == conditions.keys() == {"class_labels", "augment_labels"}
     assert all(torch.equal(seen[0][name], conditions[name]) for name in conditions)
     assert conditions["augment_labels"].any()

@@ -16,8 +16,7 @@ from repdyn import training
 from repdyn.denoisers import dae_loss, edm_loss_weight
 from repdyn.networks import MLPDenoiser, MoLRGDenoiser, UNetConfig
 from repdyn.theory.molrg import NoisyMoLRG
-from repdyn.training import TrainConfig, train
-from repdyn.training import batches as _batches
+from repdyn.training import TrainConfig, batches, train
 
 MODEL = NoisyMoLRG.random(n=12, d=2, K=3, delta=0.2, seed=0)
 DATA = MODEL.sample(300, seed=1)[0].float()
@@ -88,7 +87,7 @@ def test_trainings_on_cpu_and_gpu_follow_each_other(monkeypatch: pytest.MonkeyPa
 
 def test_only_the_given_levels_are_drawn_and_evenly() -> None:
     config = replace(CONFIG, sigmas=(0.1, 2.0, 5.0))
-    levels = torch.cat([_batches.draw(i, config, _batches.unlabelled(DATA)).sigma for i in range(40)])
+    levels = torch.cat([batches.draw(i, config, batches.unlabelled(DATA)).sigma for i in range(40)])
     values, counts = levels.unique(return_counts=True)
     torch.testing.assert_close(values, torch.tensor([0.1, 2.0, 5.0]))
     assert counts.min() > 0.28 * len(levels)
@@ -101,7 +100,7 @@ def test_only_the_given_levels_are_drawn_and_evenly() -> None:
 def test_loss_of_the_first_step_by_hand(weighting: str, weight: float) -> None:
     config = replace(CONFIG, sigmas=(0.5,), weighting=weighting)
     denoiser = MLPDenoiser(12, hidden=8)
-    batch = _batches.draw(0, config, _batches.unlabelled(DATA))
+    batch = batches.draw(0, config, batches.unlabelled(DATA))
     with torch.no_grad():
         expected = weight * dae_loss(denoiser, batch.x0, 0.5, batch.noise).mean() / 12
     assert next(train(config, denoiser=denoiser, data=DATA, cpu=True)).loss == pytest.approx(expected.item(), rel=1e-5)

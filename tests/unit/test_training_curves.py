@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from repdyn import curves, pretrained, training
+from repdyn.chapters.unimodal.measure import TrainingCurveConfig, measure
 from repdyn.curves import CurveConfig
 from repdyn.records import sweeps
 from repdyn.training import TrainConfig
-from repdyn.training_curves import TrainingCurveConfig, measure
 
 CURVE = CurveConfig(
     dataset="digits",

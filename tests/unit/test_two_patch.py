@@ -11,18 +11,26 @@ import torch
 from torch.nn import functional as F
 
 from repdyn import features, presets, records, training
-from repdyn.probes import LinearProbe
-from repdyn.theory import csnr
-from repdyn.training import TrainConfig
-from repdyn.two_patch import (
+from repdyn.chapters.feature_learning.dynamics import (
+    Descent,
+    alignment,
+    descend,
+    settle,
+    span,
+    train_classifier,
+    train_denoiser,
+)
+from repdyn.chapters.feature_learning.measure import TwoPatchConfig, exponent, measure, stationary_ratio, switch
+from repdyn.chapters.feature_learning.two_patch import (
     QuadraticClassifier,
     QuadraticDenoiser,
     TwoPatchModel,
     classification_loss,
     denoising_loss,
 )
-from repdyn.two_patch_curves import TwoPatchConfig, exponent, measure, stationary_ratio, switch
-from repdyn.two_patch_dynamics import Descent, alignment, descend, settle, span, train_classifier, train_denoiser
+from repdyn.probes import LinearProbe
+from repdyn.theory import csnr
+from repdyn.training import TrainConfig
 
 MODEL = TwoPatchModel(30, signal=2.0, noise=0.5)
 DATA = MODEL.sample(6, 0)

@@ -20,7 +20,7 @@ def image_subset(config: Any, split: str) -> ImageSet:
     if data.labels.ndim != 1:
         raise ValueError(
             f"{config.dataset} labels pixels, {tuple(data.labels.shape)}: a curve needs one label an image, "
-            "repdyn.pixel_curves measures the others"
+            "repdyn.chapters.segmentation.measure measures the others"
         )
     num = config.num_train if split == "train" else config.num_test
     if num is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,9 +12,7 @@ from torch.nn import functional as F
 from repdyn.images import ImageSet, to_unit_range
 from repdyn.noise import VP_TIMES, ddpm_alpha_bar, ddpm_sigma, vp_sigma
 from repdyn.training.augment import augment, mirror
-
-if TYPE_CHECKING:
-    from repdyn.training.config import TrainConfig
+from repdyn.training.config import TrainConfig
 
 __all__ = ["Batch", "batch_indices", "check", "draw", "dropout_seed", "share", "unlabelled"]
 

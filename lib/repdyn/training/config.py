@@ -10,7 +10,7 @@ import torch
 from repdyn.denoisers import EDMDenoiser, VPDenoiser
 from repdyn.networks.unet import UNet, UNetConfig
 from repdyn.noise import VP_TIMES, vp_sigma
-from repdyn.training import augment as _augment
+from repdyn.training.augment import NUM_LABELS
 
 __all__ = ["CIFAR_UNET", "FASHION_UNET", "TrainConfig", "config_from_dict", "make_denoiser"]
 
@@ -98,9 +98,9 @@ class TrainConfig:
         if self.network is None:
             if self.augment:
                 raise ValueError("augment needs a network that is told of it: give its configuration, or leave it 0")
-        elif self.augment and self.network.augment_dim != _augment.NUM_LABELS:
+        elif self.augment and self.network.augment_dim != NUM_LABELS:
             raise ValueError(
-                f"network.augment_dim must be {_augment.NUM_LABELS} for augment > 0, got {self.network.augment_dim}"
+                f"network.augment_dim must be {NUM_LABELS} for augment > 0, got {self.network.augment_dim}"
             )
 
     @property

@@ -24,8 +24,7 @@ from repdyn import datasets
 from repdyn._files import read_state, write_tensors
 from repdyn.denoisers import dae_loss, edm_loss_weight
 from repdyn.images import ImageSet
-from repdyn.training import batches as _batches
-from repdyn.training import memory_format as _memory_format
+from repdyn.training import batches, memory_format
 from repdyn.training.batches import Batch
 from repdyn.training.config import TrainConfig, config_from_dict, make_denoiser
 
@@ -93,8 +92,8 @@ def train(
         raise ValueError(f"batch_size must be at least the {accelerator.num_processes} processes: start fewer")
     if objective is not None and config.weighting != "none":
         raise ValueError(f"an objective has its own weights: choose the weighting 'none', got {config.weighting!r}")
-    data = datasets.load(config.dataset, "train") if data is None else _batches.unlabelled(data)
-    _batches.check(config, data)
+    data = datasets.load(config.dataset, "train") if data is None else batches.unlabelled(data)
+    batches.check(config, data)
     if denoiser is None and config.network is not None:
         config.network.check_images(data.images.shape[1:])
     denoiser = make_denoiser(config) if denoiser is None else copy.deepcopy(denoiser)
@@ -137,13 +136,13 @@ def _optimise(
 ) -> float:
     # Each process takes its share of the batch that a single process would have drawn.
     device, processes = next(model.parameters()).device, accelerator.num_processes
-    whole = _batches.draw(step, config, data)
-    batch = _batches.share(whole, accelerator.process_index, processes, device)
+    whole = batches.draw(step, config, data)
+    batch = batches.share(whole, accelerator.process_index, processes, device)
     model.train()
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * min(1.0, (step + 1) * config.batch_size / max(config.warmup_images, 1))
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(_batches.dropout_seed(config, step, accelerator.process_index))
+        torch.manual_seed(batches.dropout_seed(config, step, accelerator.process_index))
         loss = loss_of(model, _loss_weight(config, accelerator.unwrap_model(model), batch.sigma), batch)
         # The processes' gradients are averaged, and shares may differ by one image: each counts by its size.
         loss = loss * (len(batch.x0) * processes / config.batch_size)
@@ -179,10 +178,10 @@ def _loss(
 def _fastest_format(
     config: TrainConfig, denoiser: nn.Module, data: ImageSet, loss_of: Callable[..., Tensor]
 ) -> torch.memory_format:
-    batch = _batches.draw(0, config, data)
-    batch = _batches.share(batch, 0, 1, next(denoiser.parameters()).device)
+    batch = batches.draw(0, config, data)
+    batch = batches.share(batch, 0, 1, next(denoiser.parameters()).device)
     weight = _loss_weight(config, denoiser, batch.sigma)
-    return _memory_format.fastest(denoiser, batch.x0, lambda trial, x0: loss_of(trial, weight, batch._replace(x0=x0)))
+    return memory_format.fastest(denoiser, batch.x0, lambda trial, x0: loss_of(trial, weight, batch._replace(x0=x0)))
 
 
 def _loss_weight(config: TrainConfig, denoiser: nn.Module, sigma: Tensor) -> Tensor | float:

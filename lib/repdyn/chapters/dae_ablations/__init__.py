@@ -1,0 +1,1 @@
+"""Chapter 15: repairs of a DAE of one level."""

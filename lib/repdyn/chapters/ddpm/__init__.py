@@ -1,0 +1,1 @@
+"""Chapter 6: a DDPM that learns a noisy MoLRG."""

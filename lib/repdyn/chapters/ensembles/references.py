@@ -1,0 +1,94 @@
+"""Networks that a diffusion model's features are compared with: the same architecture, data and number of images."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from repdyn import datasets, features, training
+from repdyn._files import read_state
+from repdyn.chapters.ensembles.ensembling import Labelled, scores
+from repdyn.chapters.ensembles.objectives import (
+    ClassifyingEncoder,
+    Unconditioned,
+    classification,
+    masked_reconstruction,
+)
+from repdyn.images import ImageSet
+from repdyn.training import TrainConfig
+
+__all__ = ["end_to_end", "trained"]
+
+_STOPS = 12  # looks at the end-to-end classifier, evenly over its training
+
+
+def trained(plan: TrainConfig, kind: str, state_file: str | os.PathLike | None = None) -> nn.Module:
+    """The network of ``plan`` after its training as ``kind``: a frozen module whose layers can be read.
+
+    ``diffusion`` is a denoiser; ``masked`` a masked auto-encoder, 75 % of the patches of 4 by 4 pixels hidden;
+    ``supervised`` the encoder as a classifier of the data set's true labels; ``untrained`` what the training of the
+    diffusion model starts from. All see the same images in the same order, under the same optimiser, and of all the
+    averaged weights are returned. With ``state_file`` a training goes on where it was.
+
+    Raises ``ValueError`` for another ``kind``.
+    """
+    start = training.make_denoiser(plan)
+    if kind == "untrained":
+        return start.requires_grad_(False).eval().to(features.default_device())
+    if kind == "diffusion":
+        network, objective = start, None
+    elif kind == "masked":
+        network, objective = Unconditioned(start.model, plan.sigma_data), masked_reconstruction()
+    elif kind == "supervised":
+        classes = len(datasets.load(plan.dataset, "train").classes)
+        network, objective = ClassifyingEncoder(start.model, classes, plan.sigma_data), classification
+    else:
+        raise ValueError(f"kind must be 'diffusion', 'masked', 'supervised' or 'untrained', got {kind!r}")
+    if objective is not None:
+        plan = replace(plan, weighting="none")
+    step = None
+    for step in training.train(plan, state_file, denoiser=network, objective=objective):  # noqa: B007
+        pass
+    return step.ema if step is not None else _restored(state_file, network)
+
+
+def _restored(state_file: str | os.PathLike, network: nn.Module) -> nn.Module:
+    """The averaged weights of a training that was finished before."""
+    tensors, _ = read_state(Path(state_file))
+    network.load_state_dict({k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")})
+    return network.eval().requires_grad_(False).to(features.default_device())
+
+
+def end_to_end(plan: TrainConfig, images: Tensor, labels: Labelled) -> dict[str, Any]:
+    """The encoder of ``plan`` trained on the labelled images alone, wrong labels and all, for at most as many images.
+
+    ``images`` (N + M, C, H, W) are those of ``labels``, in its order. The network is looked at twelve times, and the
+    moment with the highest accuracy on the held-out images is taken. Returns ``images`` seen until then, and the test
+    scores ``accuracy``, ``nll``, ``ece``.
+    """
+    plan = replace(plan, weighting="none")
+    fitted, held = torch.from_numpy(labels.fitted), torch.from_numpy(labels.held)
+    data = ImageSet(images[fitted], torch.from_numpy(labels.train)[fitted], (), "")
+    network = ClassifyingEncoder(training.make_denoiser(plan).model, labels.classes, plan.sigma_data)
+    stops = {-(-plan.steps * i // _STOPS) for i in range(1, _STOPS + 1)}
+    best, highest = {}, -np.inf
+    for step in training.train(plan, denoiser=network, data=data, objective=classification):
+        if step.step not in stops:
+            continue
+        accuracy = scores(_logits(step.ema, images[held]), labels.train[labels.held])["accuracy"]
+        if accuracy > highest:
+            test = scores(_logits(step.ema, images[len(labels.train) :]), labels.test)
+            best, highest = {"images": step.images, **test}, accuracy
+    return best
+
+
+@torch.no_grad()
+def _logits(network: nn.Module, images: Tensor) -> np.ndarray:
+    device = next(network.parameters()).device
+    return torch.cat([network(x.to(device)).cpu() for x in images.split(512)]).double().numpy()

@@ -1,0 +1,123 @@
+"""Trainings that generalise or memorise, by size of the training set, width of the network and length; many of them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from repdyn import training
+from repdyn._files import read_state, replacing
+from repdyn.chapters.memorisation.measure import MemoryConfig, Scene, read, scene
+from repdyn.metrics import sliced_wasserstein
+from repdyn.networks.unet import UNetConfig
+from repdyn.records import sweeps
+
+__all__ = ["MemorySweep", "by_size", "learn", "measure", "measure_sweep", "plan"]
+
+
+@dataclass(frozen=True)
+class MemorySweep:
+    """``base`` and changes to it, pairs of a field's name and a value, each with every one of its seeds."""
+
+    base: MemoryConfig
+    changes: tuple[tuple[tuple[tuple[str, int], ...], tuple[int, ...]], ...] = (((), (0,)),)
+
+    @property
+    def dataset(self) -> str:
+        """The images that all runs are about."""
+        return self.base.dataset
+
+
+def plan(config: MemoryConfig, resolution: int, channels: int = 1) -> training.TrainConfig:
+    """The training of a configuration on images of ``resolution`` by ``resolution`` pixels."""
+    network = UNetConfig(
+        resolution=resolution, channels=channels, model_channels=config.width, channel_mult=(1, 2), num_blocks=1,
+        attn_resolutions=(), dropout=0.0,
+    )  # fmt: skip
+    return training.TrainConfig(
+        dataset=config.dataset, network=network, images=config.images, batch_size=config.batch_size,
+        learning_rate=config.learning_rate, warmup_images=config.warmup_images, p_mean=config.p_mean,
+        precision=config.precision, seed=config.seed,
+    )  # fmt: skip
+
+
+def learn(
+    config: MemoryConfig, train: Tensor, state_file: str | os.PathLike | None = None
+) -> Iterator[tuple[int, nn.Module]]:
+    """Train on ``train`` (N, C, H, W), yielding (images seen, averaged denoiser) at each checkpoint not passed yet.
+
+    The denoiser is the live one: measure it before going on. A run that finds ``state_file`` goes on from it.
+    """
+    own = plan(config, train.shape[-1], train.shape[1])
+    stops = own.halvings(config.checkpoints)
+    for step in training.train(own, state_file, data=train):
+        if step.step in stops:
+            yield step.images, step.ema
+
+
+def measure(config: MemoryConfig, folder: Path | None = None) -> dict[str, Any]:
+    """Train and measure: ``checkpoints``, for each ``images`` and what :func:`read` finds; and of the images alone
+    ``floor``, the sliced Wasserstein distance of as many real images to the test images, with its error.
+
+    In ``folder`` the training and each finished checkpoint are kept, and an interrupted run goes on from them.
+    """
+    own, found, state = scene(config), {}, None
+    if folder is not None:
+        state = folder / "state.safetensors"
+        found = {int(path.stem): json.loads(path.read_text()) for path in sorted(folder.glob("[0-9]*.json"))}
+        if not _complete(config, own, found, state):
+            state.unlink()
+    for images, denoiser in learn(config, own.train, state):
+        if images not in found:
+            found[images] = json.loads(json.dumps(read(denoiser, own, config)))  # what a file would give
+            if folder is not None:
+                with replacing(folder / f"{images}.json") as temporary:
+                    temporary.write_text(json.dumps(found[images]))
+    floor = sliced_wasserstein(own.probe[: config.samples], own.test, normalisation="dimension", seed=config.seed)
+    checkpoints = [{"images": images, **found[images]} for images in sorted(found)]
+    return {"sigmas": list(config.sigmas), "floor": list(floor), "checkpoints": checkpoints}
+
+
+def _complete(config: MemoryConfig, own: Scene, found: dict[int, Any], state: Path) -> bool:
+    """Whether a training can go on from ``state``: what was killed at a checkpoint lacks its measurement."""
+    if not state.exists():
+        return True
+    trained = plan(config, own.train.shape[-1], own.train.shape[1])
+    done = int(read_state(state)[1].get("step", 0))
+    return all(step * trained.batch_size in found for step in trained.halvings(config.checkpoints) if step <= done)
+
+
+def measure_sweep(
+    config: MemorySweep, *, cache: str | os.PathLike | None = None, progress: bool = False
+) -> dict[str, Any]:
+    """:func:`measure` for every change of the base with each of its seeds.
+
+    Returns ``runs``, a list of results, each with its ``change``, a dictionary of the fields that differ from the base,
+    and its ``seed``. With ``cache``, a folder, runs and unfinished trainings are kept there.
+    """
+    plans = [(dict(change), seed) for change, seeds in config.changes for seed in seeds]
+    runs = [replace(config.base, **change, seed=seed) for change, seed in plans]
+    results = sweeps.run(measure, runs, cache=cache, progress=progress, desc="memorisation")
+    return {"runs": [{"change": c, "seed": s, **result} for (c, s), result in zip(plans, results, strict=True)]}
+
+
+def by_size(runs: list[dict[str, Any]], base: MemoryConfig, width: int, seed: int = 0) -> dict[int, dict[str, Any]]:
+    """Size of the training set -> checkpoint after ``base.images``, of runs with ``width`` and ``seed``; sizes rise.
+
+    ``runs`` are those of :func:`measure_sweep`. Raises ``ValueError`` if there is none.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    for run in runs:
+        fields = {"width": base.width, "num_train": base.num_train, **run["change"]}
+        for checkpoint in run["checkpoints"]:
+            if (fields["width"], run["seed"], checkpoint["images"]) == (width, seed, base.images):
+                found[fields["num_train"]] = checkpoint
+    if not found:
+        raise ValueError(f"width: no run has {width}, seed {seed} and a checkpoint after {base.images} images")
+    return dict(sorted(found.items()))

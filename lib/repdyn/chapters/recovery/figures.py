@@ -1,0 +1,166 @@
+"""Figures of the chapter on recovering the subspaces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from repdyn.chapters.recovery.measure import pick, success
+from repdyn.plots import CLASS_COLORS, COLORS, MARKERS, sigma_axis
+
+__all__ = ["clusters", "directions", "levels", "losses_and_angles", "overlaps", "slices", "trajectories"]
+
+_NAMES = {"0.3": "one level, 0.3", "even": "all levels", "k-subspaces": "k-subspaces", "em": "EM"}
+_NAMES |= {
+    "ddpm": "DDPM's levels",
+    "edm": "EDM's levels",
+    "anneal": "annealed",
+    "wide": "2K subspaces",
+    "alike": "started alike",
+}
+
+
+def directions(sigma: Sequence[float], cosines: Mapping[str, Sequence[float]]) -> Figure:
+    """Cosines (S,) of the descent direction of the DAE loss with other directions, against sigma (S,)."""
+    figure, ax = plt.subplots(figsize=(7.0, 3.4))
+    for i, (name, values) in enumerate(cosines.items()):
+        ax.plot(sigma, values, color=CLASS_COLORS[i], marker=MARKERS[i], ls=["-", "--"][i % 2], label=name)
+    sigma_axis(ax)
+    ax.set(ylabel="cosine with the descent direction", ylim=(-0.05, 1.05))
+    ax.legend(loc="center left")
+    return figure
+
+
+def trajectories(curves: Mapping[str, np.ndarray], every: int, oracle: float) -> Figure:
+    """Largest angle (checks, starts) of every start against training steps, one panel for each schedule."""
+    figure, axes = plt.subplots(1, len(curves), figsize=(7.2, 3.4), sharey=True)
+    for ax, (name, angles) in zip(np.atleast_1d(axes), curves.items()):
+        steps = every * np.arange(len(angles))
+        for run in np.asarray(angles).T:
+            found = run[-1] < 0.5
+            ax.plot(steps, run, color=COLORS["blue" if found else "orange"], ls="-" if found else "--", lw=1.2)
+        ax.axhline(oracle, color=COLORS["black"], lw=1.2, ls=":")
+        ax.set(yscale="log", xlabel="training steps", title=_NAMES.get(name, name))
+    np.atleast_1d(axes)[0].set_ylabel("largest angle (radians)")
+    return figure
+
+
+def overlaps(matrices: Mapping[str, np.ndarray]) -> Figure:
+    """Shares (K, K) of every found subspace (down) that lie in every true one (across), one panel for each start."""
+    figure, axes = plt.subplots(1, len(matrices), figsize=(6.4, 3.2), sharey=True)
+    for ax, (name, shares) in zip(np.atleast_1d(axes), matrices.items()):
+        picture = ax.imshow(shares, vmin=0, vmax=1)
+        for (row, column), share in np.ndenumerate(shares):
+            ink = "white" if share < 0.6 else COLORS["black"]
+            ax.text(column, row, f"{share:.2f}", ha="center", va="center", color=ink)
+        ticks = range(len(shares))
+        ax.set(title=name, xlabel="true subspace", xticks=ticks, yticks=ticks)
+        ax.grid(False)
+    np.atleast_1d(axes)[0].set_ylabel("found subspace")
+    figure.colorbar(picture, ax=axes, shrink=0.8, label="share of it inside")
+    return figure
+
+
+def levels(result: Mapping[str, Any]) -> Figure:
+    """Success rate of training at one noise level, for every delta measured, and of everything else at the base."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.8), width_ratios=[1.25, 1.0])
+    deltas = sorted({cell["changed"]["delta"] for cell in result["cells"] if "delta" in cell["changed"]})
+    worlds = [({}, "the base"), *(({"delta": delta}, rf"$\delta = {delta:g}$") for delta in deltas)]
+    for i, (changed, label) in enumerate(worlds):
+        cells = [cell for cell in result["cells"] if cell["changed"] == changed and _is_level(cell["method"])]
+        x, y = [float(cell["method"]) for cell in cells], [success(cell["angles"]) for cell in cells]
+        style = {"color": CLASS_COLORS[i], "marker": MARKERS[i], "ls": ["-", "--", "-.", ":"][i % 4], "label": label}
+        left.errorbar(x, y, None if changed else [_error(cell) for cell in cells], capsize=3, **style)
+    sigma_axis(left, r"the one noise level $\sigma$")
+    left.set(ylabel="share of starts that recover", ylim=(-0.03, 1.03))
+    left.legend(loc="upper right", fontsize=9)
+    others = [cell for cell in result["cells"] if not cell["changed"] and not _is_level(cell["method"])]
+    for place, cell in enumerate(reversed(others)):
+        style = {"color": COLORS["black"], "marker": "o", "capsize": 3}
+        right.errorbar([success(cell["angles"])], [place], xerr=[_error(cell)], **style)
+    right.set_yticks(range(len(others)), [_NAMES.get(c["method"], c["method"]) for c in reversed(others)])
+    right.set(xlabel="share of starts that recover", xlim=(-0.03, 1.03))
+    return figure
+
+
+def slices(result: Mapping[str, Any], world: Mapping[str, float], methods: Sequence[str]) -> Figure:
+    """Success rate of ``methods`` along every axis that was measured, through the point ``world``."""
+    axes_names = list(dict.fromkeys(name for cell in result["cells"] for name in cell["changed"]))
+    figure, axes = plt.subplots(2, 3, figsize=(7.4, 5.0), sharey=True)
+    for ax, name in zip(axes.flat, axes_names, strict=True):
+        values = sorted({cell["changed"][name] for cell in result["cells"] if name in cell["changed"]} | {world[name]})
+        for i, method in enumerate(methods):
+            cells = [pick(result, method, **({} if v == world[name] else {name: v})) for v in values]
+            places = np.arange(len(values)) + 0.08 * (i - 1)
+            rates = [success(cell["angles"]) for cell in cells]
+            style = {"color": CLASS_COLORS[i], "marker": MARKERS[i], "ls": ["-", "--", ":"][i % 3]}
+            ax.errorbar(places, rates, [_error(cell) for cell in cells], label=_NAMES[method], capsize=2, **style)
+        ax.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+        ax.set_xlabel(_AXES[name])
+    for ax in axes[:, 0]:
+        ax.set(ylabel="share that recover", ylim=(-0.05, 1.05))
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(methods))
+    return figure
+
+
+_AXES = {
+    "n": "ambient dimension $n$",
+    "d": "subspace dimension $d$",
+    "K": "classes $K$",
+    "num": "samples",
+    "overlap": "cosine between subspaces",
+    "delta": r"$\delta$",
+}
+
+
+def losses_and_angles(result: Mapping[str, Any], methods: Sequence[str]) -> Figure:
+    """Loss of every start over that of the true bases, against its largest angle."""
+    figure, ax = plt.subplots(figsize=(7.0, 3.4))
+    for i, method in enumerate(methods):
+        cell = pick(result, method)
+        style = {"color": CLASS_COLORS[i], "marker": MARKERS[i], "ls": "none", "alpha": 0.8}
+        ax.plot(cell["angles"], cell["losses"], label=_NAMES.get(method, f"one level, {method}"), **style)
+    ax.set(xlabel="largest angle (radians)", ylabel="loss / loss of the true bases")
+    ax.legend(loc="upper left")
+    return figure
+
+
+def clusters(result: Mapping[str, Any]) -> Figure:
+    """Clustering accuracy of every start: k-means, k-subspaces and the denoiser at each dimension."""
+    figure, ax = plt.subplots(figsize=(7.2, 3.6))
+    dims = result["dims"]
+    _strip(ax, [-1], [result["k_means"]], 0, "k-means", None)
+    _strip(ax, range(len(dims)), result["k_subspaces"], 1, "k-subspaces", None)
+    for i, schedule in enumerate(dict.fromkeys(entry["schedule"] for entry in result["denoiser"]), 2):
+        entries = [entry for entry in result["denoiser"] if entry["schedule"] == schedule]
+        best = [int(np.argmin(entry["losses"])) for entry in entries]
+        values = [entry["accuracy"] for entry in entries]
+        _strip(ax, range(len(dims)), values, i, f"denoiser, {_NAMES.get(schedule, schedule)}", best)
+    ax.set_xticks(range(-1, len(dims)), ["", *map(str, dims)])
+    ax.set(xlabel="dimension of the subspaces $d$", ylabel="clustering accuracy")
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _strip(ax: Axes, places: Sequence[int], runs: Sequence[Sequence[float]], i: int, label: str, best: Any) -> None:
+    """One dot for each start, those with the lowest loss ringed."""
+    for index, (place, values) in enumerate(zip(places, runs)):
+        x = np.full(len(values), place + 0.18 * (i - 2))
+        style = {"color": CLASS_COLORS[i], "marker": MARKERS[i], "ls": "none", "alpha": 0.8}
+        ax.plot(x, values, label=label if index == 0 else None, **style)
+        if best is not None:
+            ax.plot(x[:1], values[best[index]], "o", ms=11, mfc="none", mec=COLORS["black"])
+
+
+def _is_level(method: str) -> bool:
+    return method.replace(".", "", 1).isdigit()
+
+
+def _error(cell: Mapping[str, Any]) -> float:
+    rate = success(cell["angles"])
+    return float(np.sqrt(rate * (1 - rate) / len(cell["angles"])))

@@ -1,0 +1,249 @@
+"""Segmentation against noise level: a few labelled images, a probe of pixels at each level, scored on whole masks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from repdyn import features, pretrained
+from repdyn.chapters.segmentation import pixels
+from repdyn.chapters.segmentation.task import Task, draw, some_pixels
+from repdyn.curves import untrained_twin
+from repdyn.metrics import confusion, iou_of_confusion
+from repdyn.metrics.resampling import PeakHeight
+from repdyn.noise import PAPER_SIGMAS
+from repdyn.probes import MLPProbe
+from repdyn.records.cache import digest, identity, kept
+
+__all__ = ["PixelCurveConfig", "example_images", "measure", "peak_height"]
+
+
+@dataclass(frozen=True)
+class PixelCurveConfig:
+    """What is measured: whose features, of which images, at which noise levels, with how few labelled images.
+
+    In each of ``splits`` repetitions ``num_labelled`` other training images are labelled; the repetitions share no
+    image, and the ``num_validation`` training images that choose the best noise level belong to none of them. The score
+    is taken on ``num_test`` test images (``None``: all), of those that differ from every training image by ``apart`` or
+    more, root mean square in [-1, 1]: a set may hold a photograph twice. ``pixels_per_image`` pixels of each labelled
+    image, drawn at random (``None``: all), train a :class:`repdyn.probes.MLPProbe` of width ``hidden`` for at most
+    ``max_epochs``. ``layers`` defaults to :func:`repdyn.chapters.segmentation.pixels.decoder_layers`; ``noisy_input``
+    averages over ``draws`` draws of noise; ``threshold`` is for sets without masks
+    (:func:`repdyn.chapters.segmentation.pixels.masks`). With a ``window``, raw patches of that side are probed too. The
+    masks predicted for the first ``examples`` test images are kept at ``example_sigmas``.
+    """
+
+    weights: str = "fashion-small"
+    dataset: str = "fashion-mnist-mini"
+    threshold: int | None = None
+    num_labelled: int = 20
+    num_validation: int = 40
+    num_test: int | None = None
+    apart: float | None = None
+    splits: int = 3
+    sigmas: tuple[float, ...] = PAPER_SIGMAS
+    noisy_input: bool = False
+    draws: int = 1
+    layers: tuple[str, ...] | None = None
+    pixels_per_image: int | None = None
+    hidden: int = 128
+    max_epochs: int = 20
+    batch_size: int = 512
+    window: int | None = None
+    untrained: bool = False
+    examples: int = 0
+    example_sigmas: tuple[float, ...] = ()
+    seed: int = 0
+
+
+def measure(
+    config: PixelCurveConfig,
+    denoiser: nn.Module | None = None,
+    *,
+    cache: str | os.PathLike | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Mean intersection over union of segmentations from the features at every noise level of ``config``.
+
+    Returns plain lists: ``sigmas``, ``layers``, ``classes``, ``validation`` and ``test`` (split, sigma), the mean IoU;
+    ``pixel_accuracy`` (split, sigma) and ``class_iou`` (sigma, class; mean over splits) on the test images; ``peak``,
+    :func:`peak_height` at the level that is best on the validation images; ``raw``, the test mean IoU (split,) of raw
+    patches, 'patch', and with the pixel's place, 'patch_place', or None; ``examples``, masks as rows of digits, or
+    None. ``denoiser`` stands in for the shipped weights. With ``cache``, a folder, the counts of finished noise levels
+    are kept there, and an interrupted measurement goes on from them. The test images choose nothing.
+
+    Raises ``ValueError`` when there are too few images for the splits, and what :func:`repdyn.datasets.load` raises.
+    """
+    if denoiser is None:
+        denoiser = pretrained.load(config.weights, features.default_device())
+    if config.untrained:
+        denoiser = untrained_twin(denoiser, config.seed)
+    layers = pixels.decoder_layers(denoiser) if config.layers is None else list(config.layers)
+    task = draw(config)
+    levels = []
+    for index in tqdm(range(len(config.sigmas)), desc="noise levels", unit="level", disable=not progress):
+        levels.append(_cached_level(config, denoiser, task, layers, index, cache))
+    counts = {key: np.stack([level[key].numpy() for level in levels], 1) for key in ("validation", "test")}
+    iou = {key: np.nanmean(iou_of_confusion(value.sum(2)), -1) for key, value in counts.items()}  # (splits, S)
+    best = int(iou["validation"].mean(0).argmax())
+    peak = peak_height(counts["test"], best, seed=config.seed) if len(config.sigmas) > 2 else None
+    return {
+        "sigmas": list(config.sigmas),
+        "layers": layers,
+        "classes": list(task.classes),
+        "validation": iou["validation"].tolist(),
+        "test": iou["test"].tolist(),
+        "pixel_accuracy": _accuracy(counts["test"].sum(2)).tolist(),
+        "class_iou": _finite(iou_of_confusion(counts["test"].sum(2)).mean(0)),
+        "peak": None if peak is None else peak._asdict(),
+        "raw": _raw(config, task),
+        "examples": _examples(config, task, levels),
+    }
+
+
+def peak_height(
+    counts: np.ndarray, index: int, *, num_resamples: int = 2000, level: float = 0.95, seed: int = 0
+) -> PeakHeight:
+    """How far noise level ``index`` stands above the lowest and the highest one in mean IoU, paired over test images.
+
+    ``counts`` (splits, S, N, K, K) are confusion counts of N images at S noise levels, in rising order. The mean IoU of
+    a resampled test set is that of its summed counts, averaged over the splits; images are resampled ``num_resamples``
+    times and intervals are percentiles, as in :func:`repdyn.metrics.resampling.peak_height`. They cover the choice of
+    test images, not that of the labelled ones.
+
+    Raises ``ValueError`` for another shape or fewer than three levels.
+    """
+    counts = np.asarray(counts)
+    if counts.ndim != 5 or counts.shape[1] < 3 or counts.shape[3] != counts.shape[4]:
+        raise ValueError(f"counts must be (splits, S, N, K, K) with S >= 3 noise levels, got {counts.shape}")
+    three = counts[:, [index, 0, -1]].astype(np.float64)  # (splits, 3, N, K, K)
+    num = counts.shape[2]
+    picks = np.random.default_rng(seed).multinomial(num, np.full(num, 1 / num), num_resamples)
+    times = np.concatenate([np.ones((1, num)), picks])  # (B + 1, N): first the test set itself
+    sums = np.einsum("bn,rsnkl->brskl", times, three, optimize=True)
+    iou = np.nanmean(iou_of_confusion(sums), -1).mean(1)  # (B + 1, 3)
+    above = iou[:, :1] - iou[:, 1:]  # (B + 1, 2)
+    low, high = np.quantile(above[1:], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    left, right = ((float(low[i]), float(high[i])) for i in range(2))
+    return PeakHeight(index, float(above[0, 0]), left, float(above[0, 1]), right)
+
+
+def _cached_level(
+    config: PixelCurveConfig,
+    denoiser: nn.Module,
+    task: Task,
+    layers: list[str],
+    index: int,
+    cache: str | os.PathLike | None,
+) -> dict[str, Tensor]:
+    settings = replace(config, sigmas=config.sigmas[index : index + 1], window=None)
+    mark = f"{settings}, level {index}, layers {layers}, {identity(denoiser)}, "
+    mark += f"images {digest([task.images, task.masks])}"
+    path = None if cache is None else Path(cache) / f"counts-{index}.safetensors"
+    return kept(path, mark, lambda: ({}, _level(config, denoiser, task, layers, index)))[1]
+
+
+def _level(
+    config: PixelCurveConfig, denoiser: nn.Module, task: Task, layers: list[str], index: int
+) -> dict[str, Tensor]:
+    """Confusion counts of one noise level: 'validation' and 'test' (splits, images, K, K), and 'examples' (E, H, W)."""
+    found = features.extract(
+        denoiser,
+        task.images,
+        config.sigmas[index],
+        layers,
+        config.noisy_input,
+        config.draws,
+        "maps",
+        seed=config.seed + 1000 * index,
+    )
+    size = tuple(task.images.shape[2:])
+
+    def stacked(part: slice) -> Tensor:
+        return pixels.stack_maps([found[name][part] for name in layers], size)
+
+    return _fit_and_count(config, task, stacked)
+
+
+def _fit_and_count(config: PixelCurveConfig, task: Task, stacked: Callable[[slice], Tensor]) -> dict[str, Tensor]:
+    """Train a probe on each labelled set, and count what it does on validation and test images.
+
+    ``stacked`` gives the features (N, C, H, W) of a part of the task's images.
+    """
+    counts: dict[str, list[np.ndarray]] = {"validation": [], "test": []}
+    for split, part in enumerate(task.labelled):
+        x, y = pixels.rows(stacked(part)), task.masks[part].flatten()
+        chosen = some_pixels(config, len(y), split)
+        probe = MLPProbe(
+            config.hidden,
+            batch_size=config.batch_size,
+            max_epochs=config.max_epochs,
+            seed=config.seed + split,
+            device=str(features.default_device()),
+        )
+        probe.fit(x[chosen], y[chosen])
+        for key, where in (("validation", task.validation), ("test", task.test)):
+            predicted = [_predict(probe, stacked(slice(i, i + 1))) for i in range(where.start, where.stop)]
+            pairs = zip(predicted, task.masks[where], strict=True)
+            counts[key].append(np.stack([confusion(p, m, len(task.classes)) for p, m in pairs]))
+        if split == 0:  # after the last loop, of the test images
+            examples = np.stack(predicted)[: config.examples]
+    found = {key: torch.from_numpy(np.stack(value)) for key, value in counts.items()}
+    return found | {"examples": torch.from_numpy(examples)}
+
+
+def _predict(probe: MLPProbe, stacked: Tensor) -> np.ndarray:
+    """Predicted mask (H, W) of one image's features (1, C, H, W)."""
+    return probe.predict(pixels.rows(stacked)).reshape(stacked.shape[2:])
+
+
+def _raw(config: PixelCurveConfig, task: Task) -> dict[str, list[float]] | None:
+    if config.window is None:
+        return None
+    scores = {}
+    for name, position in (("patch", False), ("patch_place", True)):
+        counted = _fit_and_count(
+            config, task, lambda part, p=position: pixels.patches(task.images[part], config.window, position=p)
+        )
+        scores[name] = np.nanmean(iou_of_confusion(counted["test"].numpy().sum(1)), -1).tolist()
+    return scores
+
+
+def _examples(config: PixelCurveConfig, task: Task, levels: list[dict[str, Tensor]]) -> dict[str, Any] | None:
+    """True masks of the first test images and those predicted at some levels, each a list of rows of digits."""
+    if not config.examples:
+        return None
+    true = task.masks[task.test][: config.examples]
+    predicted = [levels[config.sigmas.index(sigma)]["examples"] for sigma in config.example_sigmas]
+    return {
+        "sigmas": list(config.example_sigmas),
+        "true": [_digits(mask) for mask in true],
+        "predicted": [[_digits(mask) for mask in level] for level in predicted],  # (sigma, image)
+    }
+
+
+def example_images(config: PixelCurveConfig) -> Tensor:
+    """The images (examples, C, H, W), uint8, whose masks :func:`measure` keeps; needs the data set."""
+    task = draw(config)
+    return task.images[task.test][: config.examples]
+
+
+def _digits(mask: Tensor) -> list[str]:
+    return ["".join(f"{label:x}" for label in row) for row in mask.tolist()]
+
+
+def _accuracy(counts: np.ndarray) -> np.ndarray:
+    return np.trace(counts, axis1=-2, axis2=-1) / counts.sum((-2, -1))
+
+
+def _finite(values: np.ndarray) -> list[list[float | None]]:
+    """Nested lists with None, which JSON has, for NaN, which it has not."""
+    return [[None if np.isnan(value) else float(value) for value in row] for row in values]

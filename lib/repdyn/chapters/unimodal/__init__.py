@@ -1,0 +1,1 @@
+"""Chapter 9: accuracy against noise level."""

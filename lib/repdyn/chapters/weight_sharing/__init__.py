@@ -1,0 +1,1 @@
+"""Chapter 14: one model, or one for every level."""

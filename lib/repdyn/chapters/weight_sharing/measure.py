@@ -1,0 +1,244 @@
+"""One diffusion model against a DAE for every noise level, and the repairs of a DAE of low noise: two sweeps."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repdyn.chapters.weight_sharing.runs import DAEConfig, measure, pixels
+from repdyn.metrics import linear_cka, sliced_wasserstein
+from repdyn.noise import PAPER_SIGMAS
+from repdyn.records import sweeps
+
+__all__ = [
+    "REPAIRS",
+    "AblationConfig",
+    "SharingConfig",
+    "at_best_level",
+    "at_own_layer",
+    "measure_ablations",
+    "measure_sharing",
+    "standardised",
+    "table",
+]
+
+Change = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class SharingConfig:
+    """One diffusion model against DAEs of the same network, one at each of ``sigmas``, with equally many images each.
+
+    Both for each of the ``families``, preconditionings of :class:`repdyn.chapters.weight_sharing.runs.DAEConfig`, and
+    with each of ``seeds``; all else is that of ``base``. For the families ``long`` a diffusion model also sees as many
+    images as all DAEs together. Distances between features are over ``projections`` random directions, from those at
+    the level with the highest validation accuracy in the middle layer, of each kind and seed its own, or at
+    ``reference``.
+    """
+
+    base: DAEConfig = DAEConfig()
+    sigmas: tuple[float, ...] = PAPER_SIGMAS
+    families: tuple[str, ...] = ("vp", "edm", "none")
+    long: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0, 1)
+    projections: int = 200
+    reference: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.reference is not None and self.reference not in self.sigmas:
+            raise ValueError(f"reference must be one of the sigmas {self.sigmas}, got {self.reference}")
+        if not set(self.long) <= set(self.families):
+            raise ValueError(f"long must be among the families {self.families}, got {self.long}")
+
+
+#: The rows of Table 3 and those that go beyond it: a name, and what of the base configuration changes.
+REPAIRS: tuple[tuple[str, Change], ...] = (
+    ("untrained", (("images", 0),)),
+    ("as it is", ()),
+    ("dropout 0.5", (("dropout", 0.5),)),
+    ("dropout 0.9", (("dropout", 0.9),)),
+    ("dropout 0.95", (("dropout", 0.95),)),
+    ("EDM preconditioning", (("preconditioning", "edm"),)),
+    ("three levels, near", (("sigmas", (0.002, 0.008, 0.023)),)),
+    ("three levels, spread", (("sigmas", (0.002, 0.14, 3.257)),)),
+    ("two levels, spread", (("sigmas", (0.002, 3.257)),)),
+    ("five levels, spread", (("sigmas", (0.002, 0.023, 0.14, 0.585, 3.257)),)),
+    ("ten levels", (("sigmas", PAPER_SIGMAS),)),
+    ("all levels", (("sigmas", None), ("read", PAPER_SIGMAS))),
+    ("no preconditioning", (("preconditioning", "none"),)),
+    ("weight decay", (("weight_decay", 1.0),)),
+    ("bottleneck", (("widths", (256, 32, 256)),)),
+    ("ten levels, even weights", (("sigmas", PAPER_SIGMAS), ("weighting", "none"))),
+    (
+        "spread, EDM, dropout 0.5",
+        (("sigmas", (0.002, 0.14, 3.257)), ("preconditioning", "edm"), ("dropout", 0.5)),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class AblationConfig:
+    """A DAE of one low noise level, ``base``, and each of its ``repairs``, with each of ``seeds``."""
+
+    base: DAEConfig = DAEConfig()
+    repairs: tuple[tuple[str, Change], ...] = REPAIRS
+    seeds: tuple[int, ...] = (0, 1)
+
+
+def measure_sharing(
+    config: SharingConfig, *, cache: str | os.PathLike | None = None, progress: bool = False
+) -> dict[str, Any]:
+    """Train and read all models of ``config``: plain lists, with one entry of ``families`` for each of them.
+
+    Its 'daes' and 'diffusion' (and 'long') hold, first index the seed, then the level: what
+    :func:`repdyn.chapters.weight_sharing.runs.measure` finds at the end, ``validation`` and ``test`` (seed, layer,
+    level), ``error``, ``change``, ``jacobian``; the same after the early stop as ``early``; ``best``, the index of the
+    level whose features in the middle layer are the reference; from there to each level ``distance`` and its Monte
+    Carlo ``distance_error``, a sliced Wasserstein distance of :func:`standardised` features, and ``cka``,
+    :func:`repdyn.metrics.alignment.linear_cka`. ``seeds_apart`` are these three between the references of the
+    first two seeds. ``pixels`` is the accuracy of the images themselves, ``untrained`` a measurement.
+
+    With ``cache``, a folder, runs are kept there, and an interrupted sweep goes on from them.
+    """
+    plans = {(f, kind, seed): _plans(config, f, kind, seed) for f in config.families for kind in _kinds(config, f)
+             for seed in config.seeds}  # fmt: skip
+    untrained = replace(config.base, images=0, sigmas=config.sigmas)
+    flat = [one for group in plans.values() for one in group] + [untrained]
+    found = dict(zip(flat, sweeps.run(measure, flat, cache=cache, progress=progress), strict=True))
+    families = {}
+    for family in config.families:
+        families[family] = {}
+        for kind in _kinds(config, family):
+            runs = [_joined([found[one] for one in plans[family, kind, seed]]) for seed in config.seeds]
+            families[family][kind] = _summary(runs, config)
+    last = found[untrained]
+    return {
+        "sigmas": list(config.sigmas),
+        "layers": last["layers"],
+        "families": families,
+        "untrained": last["checkpoints"][-1],
+        "pixels": pixels(config.base),
+    }
+
+
+def measure_ablations(
+    config: AblationConfig, *, cache: str | os.PathLike | None = None, progress: bool = False
+) -> dict[str, Any]:
+    """Train and read ``config.base`` with every repair and seed: ``rows``, each with ``name`` and plain lists.
+
+    A row has the ``sigmas`` at which it was read, ``layers``, and ``validation`` and ``test`` (seed, layer, level),
+    ``error``, ``change``, ``jacobian`` (seed, level) at the end. The base's own level is the first of each row.
+    """
+    plans = [[replace(config.base, **dict(change), seed=seed) for seed in config.seeds] for _, change in config.repairs]
+    flat = [one for group in plans for one in group]
+    found = dict(zip(flat, sweeps.run(measure, flat, cache=cache, progress=progress), strict=True))
+    rows = []
+    for (name, _), group in zip(config.repairs, plans, strict=True):
+        runs = [found[one] for one in group]
+        ends = [run["checkpoints"][-1] for run in runs]
+        columns = {key: [end[key] for end in ends] for key in ends[0] if key != "images"}
+        rows.append({"name": name, "sigmas": runs[0]["sigmas"], "layers": runs[0]["layers"], **columns})
+    return {"rows": rows, "pixels": pixels(config.base)}
+
+
+def table(result: dict[str, Any], layer: int) -> list[dict[str, Any]]:
+    """Rows of :func:`measure_ablations` as ``name``, ``low`` and ``best``: test accuracies of one layer, by seed.
+
+    ``low`` is read at the row's first level, ``best`` at the one that validation images choose, None if there is one.
+    """
+    rows = []
+    for row in result["rows"]:
+        low, (best, _) = np.array(row["test"])[:, layer, 0].tolist(), at_best_level(row, layer)
+        rows.append({"name": row["name"], "low": low, "best": best.tolist() if len(row["sigmas"]) > 1 else None})
+    return rows
+
+
+def at_best_level(found: dict[str, Any], layer: int) -> tuple[np.ndarray, np.ndarray]:
+    """Test accuracies (seed,) of one layer at the level that validation images choose, and that level's index (seed,).
+
+    ``found`` is a kind of :func:`measure_sharing` or a row of :func:`measure_ablations`.
+    """
+    validation, test = (np.array(found[key])[:, layer] for key in ("validation", "test"))  # (seed, level)
+    best = validation.argmax(1)
+    return np.take_along_axis(test, best[:, None], axis=1)[:, 0], best
+
+
+def at_own_layer(kind: dict[str, Any], *, one_model: bool) -> np.ndarray:
+    """Test accuracies (seed, level) of a kind of :func:`measure_sharing` in the layer that validation images choose.
+
+    A DAE is a model of its own at each level, with a layer of its own; ``one_model`` for all levels has one layer, the
+    one that is best at any of them.
+    """
+    validation, test = np.array(kind["validation"]), np.array(kind["test"])  # (seed, layer, level)
+    if one_model:
+        layers = np.repeat(validation.max(2).argmax(1)[:, None], validation.shape[2], axis=1)
+    else:
+        layers = validation.argmax(1)
+    return np.take_along_axis(test, layers[:, None], axis=1)[:, 0]
+
+
+def standardised(features: Tensor) -> Tensor:
+    """Features (N, D) with mean 0 and variance 1 in each channel, as a probe sees them; a constant channel is 0."""
+    centred = features - features.mean(0)
+    scale = centred.square().mean(0).sqrt()
+    return centred / torch.where(scale > 1e-6 * scale.max(), scale, torch.inf)
+
+
+def _kinds(config: SharingConfig, family: str) -> tuple[str, ...]:
+    return ("daes", "diffusion", "long") if family in config.long else ("daes", "diffusion")
+
+
+def _plans(config: SharingConfig, family: str, kind: str, seed: int) -> list[DAEConfig]:
+    own = replace(config.base, preconditioning=family, seed=seed)
+    if kind == "daes":
+        return [replace(own, sigmas=(sigma,)) for sigma in config.sigmas]
+    images = own.images * (len(config.sigmas) if kind == "long" else 1)
+    return [replace(own, sigmas=None, read=config.sigmas, images=images)]
+
+
+def _joined(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Runs that were each read at some levels, as one that was read at all of them."""
+    checkpoints = []
+    for stage in zip(*(run["checkpoints"] for run in runs), strict=True):
+        entry = {"images": stage[0]["images"]}
+        for key in ("validation", "test"):
+            entry[key] = np.concatenate([one[key] for one in stage], axis=1).tolist()
+        for key in ("error", "change", "jacobian"):
+            entry[key] = np.concatenate([one[key] for one in stage]).tolist()
+        checkpoints.append(entry)
+    kept = [torch.tensor(level, dtype=torch.float64) for run in runs for level in run["kept"]]
+    return {"checkpoints": checkpoints, "kept": [standardised(level) for level in kept]}
+
+
+def _summary(runs: list[dict[str, Any]], config: SharingConfig) -> dict[str, Any]:
+    """The runs of one kind, a seed each, as lists by seed."""
+    ends, starts = ([run["checkpoints"][i] for run in runs] for i in (-1, 0))
+    middle = len(ends[0]["validation"]) // 2
+    best = [int(np.argmax(end["validation"][middle])) for end in ends]
+    if config.reference is not None:
+        best = [config.sigmas.index(config.reference)] * len(runs)
+    tops = [run["kept"][top] for run, top in zip(runs, best, strict=True)]
+    apart = [
+        [_likeness(top, level, config.projections) for level in run["kept"]]
+        for run, top in zip(runs, tops, strict=True)
+    ]
+    return {
+        **{key: [end[key] for end in ends] for key in ends[0]},
+        "early": {key: [start[key] for start in starts] for key in starts[0]},
+        "best": best,
+        **{key: [[level[i] for level in one] for one in apart] for i, key in enumerate(_LIKENESS)},
+        "seeds_apart": _likeness(*tops[:2], config.projections) if len(tops) > 1 else None,
+    }
+
+
+_LIKENESS = ("distance", "distance_error", "cka")
+
+
+def _likeness(x: Tensor, y: Tensor, projections: int) -> tuple[float, float, float]:
+    distance = sliced_wasserstein(x, y, projections, normalisation="dimension", seed=0)
+    return (*distance, linear_cka(x, y))
