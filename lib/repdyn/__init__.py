@@ -9,67 +9,59 @@ from importlib.metadata import version as _version
 
 __version__ = _version("repdyn")
 
-_SUBMODULES = (
-    "clusters",
-    "csnr",
-    "csnr_curves",
-    "curves",
-    "dae_curves",
-    "dae_runs",
-    "datasets",
-    "denoisers",
-    "early_stopping",
-    "embeddings",
-    "empirical",
-    "ensemble_probe",
-    "ensemble_results",
-    "ensembles",
-    "features",
-    "identity",
-    "image_classifier",
-    "images",
-    "knn_probe",
-    "labels",
-    "memorisation_curves",
-    "memorisation_sweep",
-    "metrics",
-    "mlp_probe",
-    "molrg",
-    "molrg_curves",
-    "networks",
-    "noise",
-    "noisy_digits",
-    "notebook",
-    "objectives",
-    "pixel_curves",
-    "pixels",
-    "plots",
-    "presets",
-    "pretrained",
-    "probes",
-    "quality_curves",
-    "records",
-    "recovery",
-    "references",
-    "resampling",
-    "sampling",
-    "subspaces",
-    "sweeps",
-    "training",
-    "training_curves",
-    "two_patch",
-    "two_patch_curves",
-    "two_patch_dynamics",
-)
+#: Public name -> the module that it stands for. Imported when first used.
+_MODULES = {
+    **{
+        name: f"repdyn.{name}"
+        for name in (
+            "chapters curves datasets denoisers features images metrics networks noise notebook plots presets pretrained
+            " "probes records sampling theory training"
+        ).split()
+    },
+    "csnr": "repdyn.theory.csnr",
+    "empirical": "repdyn.theory.empirical",
+    "molrg": "repdyn.theory.molrg",
+    "subspaces": "repdyn.theory.subspaces",
+    "sweeps": "repdyn.records.sweeps",
+    "mlp_probe": "repdyn.probes.mlp",
+    "ensemble_probe": "repdyn.probes.voting",
+    "identity": "repdyn.metrics.identity",
+    "resampling": "repdyn.metrics.resampling",
+    "recipes": "repdyn.chapters.recipes",
+    "clusters": "repdyn.chapters.recovery.clusters",
+    "csnr_curves": "repdyn.chapters.csnr_real.measure",
+    "dae_curves": "repdyn.chapters.weight_sharing.measure",
+    "dae_runs": "repdyn.chapters.weight_sharing.runs",
+    "early_stopping": "repdyn.chapters.memorisation.early_stopping",
+    "embeddings": "repdyn.chapters.generation.embeddings",
+    "ensemble_results": "repdyn.chapters.ensembles.results",
+    "ensembles": "repdyn.chapters.ensembles.measure",
+    "image_classifier": "repdyn.chapters.generation.image_classifier",
+    "labels": "repdyn.chapters.ensembles.labels",
+    "memorisation_curves": "repdyn.chapters.memorisation.measure",
+    "memorisation_sweep": "repdyn.chapters.memorisation.sweep",
+    "molrg_curves": "repdyn.chapters.ddpm.measure",
+    "noisy_digits": "repdyn.chapters.feature_learning.noisy_digits",
+    "objectives": "repdyn.chapters.ensembles.objectives",
+    "pixel_curves": "repdyn.chapters.segmentation.measure",
+    "pixels": "repdyn.chapters.segmentation.pixels",
+    "quality_curves": "repdyn.chapters.generation.measure",
+    "recovery": "repdyn.chapters.recovery.measure",
+    "references": "repdyn.chapters.ensembles.references",
+    "training_curves": "repdyn.chapters.unimodal.measure",
+    "two_patch": "repdyn.chapters.feature_learning.two_patch",
+    "two_patch_curves": "repdyn.chapters.feature_learning.measure",
+    "two_patch_dynamics": "repdyn.chapters.feature_learning.dynamics",
+}
 
-__all__ = ["NoisyMoLRG", "__version__", *_SUBMODULES]  # noqa: PLE0604
+__all__ = ["NoisyMoLRG", "__version__", *_MODULES]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> object:
     if name == "NoisyMoLRG":
         return _import_module("repdyn.theory.molrg").NoisyMoLRG
-    if name in _SUBMODULES:
-        return _import_module(f"repdyn.{name}")
+    if name in _MODULES:
+        return _import_module(_MODULES[name])
     raise AttributeError(f"module 'repdyn' has no attribute {name!r}")
 
 

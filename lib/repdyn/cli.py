@@ -13,6 +13,7 @@ import joblib
 import numpy as np
 
 from repdyn import curves, datasets, presets, pretrained, records
+from repdyn.chapters import recipes
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.records.sweeps import SweepError
 
@@ -173,7 +174,7 @@ def _table(result: dict[str, Any]) -> list[str]:
 
 
 @main.command()
-@click.argument("name", required=False, type=click.Choice(sorted(presets.RECIPES)))
+@click.argument("name", required=False, type=click.Choice(sorted(recipes.RECIPES)))
 @click.option("--list", "listing", is_flag=True, help="Say of each record (or of NAME) what is shipped, and stop.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the records."
@@ -194,20 +195,20 @@ def record(name: str | None, listing: bool, out: Path, jobs: int) -> None:
     when, and on what.
     """
     if listing:
-        for known in [name] if name else presets.RECIPES:
+        for known in [name] if name else recipes.RECIPES:
             click.echo(_state(known))
         return
     if name is None:
         raise click.UsageError("name a record to make, or use --list to see them")
     # A worker that keeps to one thread is faster than several that compete for the processor.
     with joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1) if jobs > 1 else nullcontext():
-        path = records.write(records.make(presets.recipe(name), cache=out / name), out)
+        path = records.write(records.make(recipes.get(name), cache=out / name), out)
     shutil.rmtree(out / name, ignore_errors=True)  # or the next record of this name would be made of today's parts
     click.echo(f"Record written to {path}")
 
 
 def _state(name: str) -> str:
-    state = records.state(presets.recipe(name))
+    state = records.state(recipes.get(name))
     if state != "recorded":
         return f"{name:30}{state}"
     made = records.read_any(name)["provenance"]
@@ -215,7 +216,7 @@ def _state(name: str) -> str:
 
 
 @main.command()
-@click.argument("names", nargs=-1, type=click.Choice(sorted(presets.RECIPES)))
+@click.argument("names", nargs=-1, type=click.Choice(sorted(recipes.RECIPES)))
 @click.option(
     "--tolerance",
     default=0.03,
@@ -229,9 +230,9 @@ def verify(names: tuple[str, ...], tolerance: float) -> None:
     if it was asked for by name.
     """
     problems = []
-    for name in names or sorted(presets.RECIPES):
+    for name in names or sorted(recipes.RECIPES):
         try:
-            found = records.verify(presets.recipe(name), tolerance)
+            found = records.verify(recipes.get(name), tolerance)
         except ConnectionError as error:
             if names:
                 raise

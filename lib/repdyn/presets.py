@@ -1,4 +1,4 @@
-"""Named trainings and records: one place that says what was, or can be, run, and with what budget."""
+"""Named trainings: one place that says what was, or can be, trained, and with what budget."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from repdyn import pretrained, training
-from repdyn._recipes import RECIPES
 from repdyn.networks.unet import UNetConfig
-from repdyn.records import Recipe
 from repdyn.training import CIFAR_UNET, FASHION_UNET, TrainConfig
 
-__all__ = ["PRESETS", "RECIPES", "get", "recipe", "train"]
+__all__ = ["PRESETS", "get", "train"]
 
 _CIFAR_SMALL = TrainConfig(dataset="cifar10-jpeg", network=CIFAR_UNET, images=25 * 50_000, batch_size=128, flip=True)
 _FASHION_SMALL = TrainConfig(dataset="fashion-mnist", network=FASHION_UNET, images=20 * 60_000, batch_size=128)
@@ -105,10 +103,3 @@ def train(name: str, out: str | os.PathLike = "runs", *, dataset: str | None = N
     if main:
         pretrained.export(state_file, weights)
     return weights
-
-
-def recipe(name: str) -> Recipe:
-    """The recipe of the record called ``name``; raises ``ValueError`` with the known names when there is none."""
-    if name not in RECIPES:
-        raise ValueError(f"unknown record {name!r}: choose one of {', '.join(RECIPES)}")
-    return RECIPES[name]

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 import repdyn
 from repdyn import cli, datasets, presets, pretrained
 from repdyn._files import read_state
+from repdyn.chapters import recipes
 from repdyn.curves import CurveConfig, measure
 from repdyn.networks import UNet
 from repdyn.records import Recipe, sweeps
@@ -34,7 +35,7 @@ def call(*arguments: object) -> Result:
         (["data"], ["digits", "cifar10", "image-folder", "REPDYN_DATA", "--path", "--size"]),
         (["train"], ["fashion-small", "fashion-tiny", "--out", "--cpu", "--dataset"]),
         (["probe"], ["--weights", "fashion-small", "--sigmas", "--noisy", "--layers", "--l2", "posterior", "Try:"]),
-        (["record"], list(presets.RECIPES)),
+        (["record"], list(recipes.RECIPES)),
         (["verify"], ["--tolerance", "shipped weights"]),
     ],
 )
@@ -86,7 +87,7 @@ def test_train_reports_what_is_wrong_without_a_traceback(
 def test_an_unknown_preset_is_refused() -> None:
     result = call("train", "fashion-enormous")
     assert result.exit_code == 2 and "fashion-tiny" in result.output
-    for function, message in ((presets.get, "unknown preset 'x'"), (presets.recipe, "unknown record 'x'")):
+    for function, message in ((presets.get, "unknown preset 'x'"), (recipes.get, "unknown record 'x'")):
         with pytest.raises(ValueError, match=f"{message}: choose one of .*fashion"):
             function("x")
 
@@ -166,7 +167,7 @@ def counting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[float]:
         return {"accuracy": value[0]}
 
     tiny = presets.PRESETS["fashion-tiny"]
-    monkeypatch.setattr(presets, "RECIPES", {name: Recipe(name, measure, tiny, tiny)})
+    monkeypatch.setattr(recipes, "RECIPES", {name: Recipe(name, measure, tiny, tiny)})
     monkeypatch.setattr("repdyn.records.record._SHIPPED", tmp_path)
     return value
 
@@ -189,9 +190,9 @@ def test_a_record_that_is_missing_does_not_keep_others_from_being_checked(
     counting: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert call("record", "fashion-curve-clean", "--out", tmp_path).exit_code == 0
-    known = presets.RECIPES["fashion-curve-clean"]
+    known = recipes.RECIPES["fashion-curve-clean"]
     missing = replace(known, name="a-missing-one")
-    monkeypatch.setattr(presets, "RECIPES", {missing.name: missing, known.name: known})
+    monkeypatch.setattr(recipes, "RECIPES", {missing.name: missing, known.name: known})
     result = call("verify")
     assert result.exit_code == 1 and "fashion-curve-clean: agrees" in result.output
     assert "a-missing-one: cannot be checked" in result.output and "there is no record" in result.output
@@ -204,7 +205,7 @@ def test_a_record_made_again_is_measured_again(
         return {"accuracy": sweeps.run(lambda _, folder: counting[0], [0], cache=cache)[0]}
 
     name = "fashion-curve-clean"
-    monkeypatch.setattr(presets, "RECIPES", {name: replace(presets.RECIPES[name], measure=measure)})
+    monkeypatch.setattr(recipes, "RECIPES", {name: replace(recipes.RECIPES[name], measure=measure)})
     for value in (0.5, 0.25):
         counting[0] = value
         assert call("record", name, "--out", tmp_path).exit_code == 0
@@ -213,7 +214,7 @@ def test_a_record_made_again_is_measured_again(
 
 
 def test_presets_and_records_whose_folders_lie_side_by_side_have_different_names() -> None:
-    assert not presets.PRESETS.keys() & presets.RECIPES.keys()
+    assert not presets.PRESETS.keys() & recipes.RECIPES.keys()
 
 
 def test_a_number_of_jobs_is_positive() -> None:
@@ -227,10 +228,10 @@ def test_the_list_says_what_is_recorded_missing_and_stale(
     assert call("record", "--list").output.split() == [name, "missing"]
     call("record", name, "--out", tmp_path)
     assert call("record", "--list", name).output.split()[:3] == [name, "recorded", "0"]
-    recipe = presets.RECIPES[name]
+    recipe = recipes.RECIPES[name]
     for field, reason in (("config", "another configuration"), ("slice_config", "another slice")):
         changed = replace(recipe, **{field: presets.PRESETS["fashion-small"]})
-        monkeypatch.setattr(presets, "RECIPES", {name: changed})
+        monkeypatch.setattr(recipes, "RECIPES", {name: changed})
         assert f"{name:30}stale: " in call("record", "--list").output
         assert reason in call("record", "--list").output
 
@@ -240,7 +241,7 @@ def test_a_sweep_with_failures_ends_in_a_message(monkeypatch: pytest.MonkeyPatch
         return sweeps.run(lambda value, folder: 1 / value, [1, 0], cache=options["cache"])
 
     tiny = presets.PRESETS["fashion-tiny"]
-    monkeypatch.setattr(presets, "RECIPES", {"two-patch": Recipe("two-patch", measure, tiny, tiny)})
+    monkeypatch.setattr(recipes, "RECIPES", {"two-patch": Recipe("two-patch", measure, tiny, tiny)})
     result = call("record", "two-patch", "--out", tmp_path)
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
     assert "Error: 1 of 2 runs failed; the others are kept in" in result.output
@@ -258,7 +259,7 @@ def test_verify_without_a_record_says_how_to_make_it(counting: list[float]) -> N
     assert "there is no record 'fashion-curve-clean': make it with 'repdyn record fashion-curve-clean'" in result.output
 
 
-@pytest.mark.parametrize("name", presets.RECIPES)
+@pytest.mark.parametrize("name", recipes.RECIPES)
 def test_the_shipped_records_agree_with_the_shipped_weights(name: str, shared_data: Path) -> None:
     result = call("verify", name)
     if "is not on this computer, nor to be had from the web" in result.output:
@@ -270,7 +271,7 @@ def test_a_slice_whose_images_are_missing_is_not_called_verified(
     monkeypatch: pytest.MonkeyPatch, elsewhere: Path
 ) -> None:
     names = ("fashion-curve-clean", "ccp59-segmentation-clean")
-    monkeypatch.setattr(presets, "RECIPES", {name: presets.RECIPES[name] for name in names})
+    monkeypatch.setattr(recipes, "RECIPES", {name: recipes.RECIPES[name] for name in names})
     monkeypatch.setattr("repdyn.records.disagreements", lambda *_: [])
     result = call("verify")
     assert result.exit_code == 0 and "fashion-curve-clean: agrees" in result.output
@@ -336,9 +337,9 @@ def test_a_resumed_trainings_bar_counts_its_own_images(
     assert (bars[0].initial, bars[0].n) == (2 * tiny.batch_size, later[-1].images)
 
 
-@pytest.mark.parametrize("name", presets.RECIPES)
+@pytest.mark.parametrize("name", recipes.RECIPES)
 def test_recipes_are_named_as_they_are_found(name: str) -> None:
-    recipe = presets.recipe(name)
+    recipe = recipes.get(name)
     assert recipe.name == name
     assert type(recipe.slice_config) is type(recipe.config)
     weights, own = (getattr(config, "weights", None) for config in (recipe.config, recipe.slice_config))

@@ -12,16 +12,14 @@ import torch
 from torch import nn
 
 from repdyn import training
+from repdyn.chapters.dae_ablations.measure import AblationConfig, measure_ablations, table
 from repdyn.chapters.weight_sharing import measure as dae_curves
 from repdyn.chapters.weight_sharing.measure import (
-    AblationConfig,
     SharingConfig,
     at_best_level,
     at_own_layer,
-    measure_ablations,
     measure_sharing,
     standardised,
-    table,
 )
 from repdyn.chapters.weight_sharing.runs import DAEConfig, learn, levels, make_denoiser, material, measure, pixels
 from repdyn.denoisers import EDMDenoiser, PlainDenoiser, VPDenoiser

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from repdyn import datasets, features, presets, records, training
+from repdyn import datasets, features, records, training
+from repdyn.chapters import recipes
 from repdyn.chapters.memorisation import early_stopping
 from repdyn.chapters.memorisation import sweep as memorisation_sweep
 from repdyn.chapters.memorisation.measure import (
@@ -245,7 +246,7 @@ def test_agreement_is_one_for_a_sign_that_knows_the_order_and_zero_for_a_constan
 
 
 def test_the_record_reaches_from_copies_to_new_images() -> None:
-    recipe = presets.recipe("memorisation-sweep")
+    recipe = recipes.get("memorisation-sweep")
     entry = records.read(recipe)
     sizes = by_size(entry["metrics"]["runs"], recipe.config.base, 16)
     novel = [c["novel"][0][1] for c in sizes.values()]

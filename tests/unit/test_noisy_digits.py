@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from repdyn import datasets, presets, records
+from repdyn import datasets, records
+from repdyn.chapters import recipes
 from repdyn.chapters.feature_learning.noisy_digits import (
     NoisyDigitsConfig,
     fit_classifier,
@@ -112,7 +113,7 @@ def test_a_measurement_is_plain_and_repeatable() -> None:
 
 
 def test_the_denoiser_is_the_more_balanced_one_in_the_record() -> None:
-    entry = records.read(presets.recipe("noisy-mnist"))
+    entry = records.read(recipes.get("noisy-mnist"))
     snrs, metrics = np.log10(entry["config"]["snrs"]), entry["metrics"]
     slope = {k: np.polyfit(snrs, metrics[f"response_{k}"], 1)[0] for k in ("denoiser", "classifier", "untrained")}
     assert (slope["denoiser"] < slope["classifier"]).all() and (slope["denoiser"] < slope["untrained"]).all()

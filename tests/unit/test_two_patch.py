@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from repdyn import features, presets, records, training
+from repdyn import features, records, training
+from repdyn.chapters import recipes
 from repdyn.chapters.feature_learning.dynamics import (
     Descent,
     alignment,
@@ -216,7 +217,7 @@ def test_the_exponent_and_its_interval(sweep: dict) -> None:
     weak, strong = (exponent([0.1, 1.0, 10.0], 10.0 ** np.array(rows)) for rows in sweep["denoiser"])
     assert weak.low < 0.995 < weak.high and weak.high - weak.low < 0.1
     assert 0.3 < strong.value < 0.45  # three points on a bend: their interval says nothing
-    entry = records.read(presets.recipe("two-patch"))
+    entry = records.read(recipes.get("two-patch"))
     n_snr2 = np.array(entry["config"]["n_snr2"])
     inside = n_snr2 <= 10.01
     assert n_snr2[inside].max() / n_snr2.min() > 99
@@ -230,7 +231,7 @@ def test_the_classifiers_switch(sweep: dict) -> None:
     ratios, accuracy = np.array(sweep["classifier"]).mean(2), np.array(sweep["accuracy"]).mean(2)
     assert (ratios[0] < [-2, -1, 3]).all() and (ratios[0, 2] > 1) and (ratios[1, 2] > 2) and (ratios[1, 0] < -4)
     assert (accuracy[:, 2] == 1).all() and np.abs(accuracy[:, 0] - 0.5).max() < 0.05
-    entry = records.read(presets.recipe("two-patch"))
+    entry = records.read(recipes.get("two-patch"))
     places, slopes = np.transpose(
         [
             np.mean([switch(entry["config"]["n_snr2"], 10.0**row) for row in np.transpose(rows)], axis=0)

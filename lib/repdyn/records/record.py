@@ -159,7 +159,7 @@ def _plain(config: Any) -> dict[str, Any]:
 
 
 def _commit() -> str:
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     if not (root / "_toc.yml").is_file():  # installed, perhaps below a repository of somebody else's
         return "unknown (not a checkout)"
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]

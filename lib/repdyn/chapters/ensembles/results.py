@@ -1,4 +1,4 @@
-"""What :func:`repdyn.chapters.ensembles.measure.measure` found, read: one entry, one table of scores, several trainings together."""
+"""The results of ``measure.measure``, read: one entry, one table of scores, several trainings together."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def evidence(sigma: np.ndarray, ratios: dict[int, np.ndarray], peaks: dict[int, 
 
 
 def curves(ax: Axes, clean: dict[str, Any], noisy: dict[str, Any], untrained: dict[str, Any]) -> None:
-    """Mean IoU against sigma, from results of :func:`repdyn.chapters.segmentation.measure.measure`; bands span the labelled sets."""
+    """Mean IoU against sigma, from results of ``measure.measure``; bands span the labelled sets."""
     band(ax, clean["sigmas"], clean["test"], "features, clean input", "blue", "o-")
     band(ax, noisy["sigmas"], noisy["test"], "features, noisy input", "orange", "s--")
     band(ax, untrained["sigmas"], untrained["test"], "untrained network", "grey", "D:")
