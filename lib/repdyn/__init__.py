@@ -11,13 +11,24 @@ __version__ = _version("repdyn")
 
 #: Public name -> the module that it stands for. Imported when first used.
 _MODULES = {
-    **{
-        name: f"repdyn.{name}"
-        for name in (
-            "chapters curves datasets denoisers features images metrics networks noise notebook plots presets pretrained
-            " "probes records sampling theory training"
-        ).split()
-    },
+    "chapters": "repdyn.chapters",
+    "curves": "repdyn.curves",
+    "datasets": "repdyn.datasets",
+    "denoisers": "repdyn.denoisers",
+    "features": "repdyn.features",
+    "images": "repdyn.images",
+    "metrics": "repdyn.metrics",
+    "networks": "repdyn.networks",
+    "noise": "repdyn.noise",
+    "notebook": "repdyn.notebook",
+    "plots": "repdyn.plots",
+    "presets": "repdyn.presets",
+    "pretrained": "repdyn.pretrained",
+    "probes": "repdyn.probes",
+    "records": "repdyn.records",
+    "sampling": "repdyn.sampling",
+    "theory": "repdyn.theory",
+    "training": "repdyn.training",
     "csnr": "repdyn.theory.csnr",
     "empirical": "repdyn.theory.empirical",
     "molrg": "repdyn.theory.molrg",
