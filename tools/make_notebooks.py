@@ -44,14 +44,14 @@ def converters(root: Path, sources: list[Path]) -> dict[Path, Converter]:
     labels, made = Labels(), {}
     for page in pages(root):  # chapters refer to the other pages by the labels of their headings
         for label, title in re.findall(r"^\(([\w-]+)\)=\n#+ (.+)$", page.read_text(), re.M):
-            address = page.relative_to(root).with_suffix(".html")
-            labels.found[label] = (title, f"{book_address()}/{address}#{label}")
+            html = page.relative_to(root).with_suffix(".html")
+            labels.found[label] = (title, f"{book_address()}/{html}#{label}")
     for source in sources:
         stem = str(source.relative_to(root).with_suffix(""))
         number = str(numbered.index(stem) + 1) if stem in numbered else source.stem[0].upper()
-        page, works = f"{book_address()}/{stem}.html", root / "book" / "references.bib"
+        address, works = f"{book_address()}/{stem}.html", root / "book" / "references.bib"
         baselines = root / "tests" / "chapters" / "baselines"
-        made[source] = Converter(number, page, book_address(), source, works, baselines, labels)
+        made[source] = Converter(number, address, book_address(), source, works, baselines, labels)
     return made
 
 

@@ -60,7 +60,10 @@ class Converter:
             elif lines[i].strip() == "$$" or re.match(r"^\s*\$\$[^$]+$", lines[i]):
                 end = next(j for j in range(i + 1, len(lines)) if "$$" in lines[j])
                 out += lines[i:end]
-                body, label = re.match(r"^(.*\$\$)(?:\s*\(([\w-]+)\))?\s*$", lines[end]).groups()
+                closing = re.match(r"^(.*\$\$)(?:\s*\(([\w-]+)\))?\s*$", lines[end])
+                if closing is None:
+                    raise ValueError(f"{self.source.name}: after a formula only its label may stand: {lines[end]}")
+                body, label = closing.groups()
                 out.append(body if label is None else body.replace("$$", self._tag(label) + "\n$$"))
                 i = end
             elif not lines[i].startswith("% "):
