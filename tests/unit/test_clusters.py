@@ -23,7 +23,7 @@ def test_principal_components_keep_the_variance_and_the_distances() -> None:
     torch.testing.assert_close(torch.cdist(whole, whole), torch.cdist(flat, flat), rtol=1e-6, atol=1e-6)
     some, kept = principal_components(images, 10)
     assert kept == pytest.approx((some.square().sum() / (flat - flat.mean(0)).square().sum()).item())
-    with pytest.raises(ValueError, match="components must be at most 64"):
+    with pytest.raises(ValueError, match="^components .*64"):
         principal_components(images, 65)
 
 
@@ -32,7 +32,7 @@ def test_rescaled_has_the_energy_of_the_model() -> None:
     x, _ = model.sample(40_000, 1)
     assert rescaled(7 * x, 2, 0.2).square().sum(1).mean().item() == pytest.approx(2 + 0.04 * 10)
     torch.testing.assert_close(rescaled(7 * x, 2, 0.2), x, rtol=0.02, atol=0.02)
-    with pytest.raises(ValueError, match="d must be at most n = 12"):
+    with pytest.raises(ValueError, match="^d .*n = 12"):
         rescaled(x, 13, 0.2)
 
 

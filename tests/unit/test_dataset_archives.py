@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 
 from repdyn import datasets
-from repdyn.datasets import _decode, _table, load
+from repdyn.datasets import load
+from repdyn.datasets.table import PACKED
 
 Files = dict[str, bytes]
 
@@ -51,11 +52,11 @@ def offer(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Offer:
     (elsewhere / "data").mkdir()
 
     def put(name: str, content: bytes, **changes: object) -> Path:
-        packed = _table.PACKED[name]
+        packed = PACKED[name]
         place = elsewhere / "data" / packed.archive.filename
         place.write_bytes(content)
         known = packed.archive._replace(known_hash=f"sha256:{hashlib.sha256(content).hexdigest()}")
-        monkeypatch.setitem(_table.PACKED, name, packed._replace(archive=known, **changes))
+        monkeypatch.setitem(PACKED, name, packed._replace(archive=known, **changes))
         return place
 
     return put
@@ -150,7 +151,7 @@ def test_odd_sizes_are_not_halved(offer: Offer) -> None:
     files = {"ccp59/classes.tsv": CLASSES_TSV, "ccp59/images/0.png": picture(0, (5, 4)),
              "ccp59/masks/0.png": picture(0, (5, 4), "L")}  # fmt: skip
     place = offer("ccp4", tar(files), num_test=1)
-    with pytest.raises(ValueError, match=f"{place}: images of 4x5 cannot be halved"):
+    with pytest.raises(ValueError, match=f"{place}.*4x5"):
         load("ccp4", "test")
 
 
@@ -217,7 +218,7 @@ def test_cifar100_has_its_fine_labels(offer: Offer) -> None:
     data = load("cifar100", "test")
     assert np.array_equal(data.images.numpy(), PIXELS[:3].reshape(-1, 3, 32, 32))
     assert data.labels.tolist() == fine and data.classes == tuple(names)
-    with pytest.raises(ValueError, match=f"{place}: cifar-100-python/train does not hold .* CIFAR-100 .'fine_labels'"):
+    with pytest.raises(ValueError, match=f"{place}.*cifar-100-python/train.*fine_labels"):
         load("cifar100", "train")
 
 
@@ -245,17 +246,17 @@ def test_textures_in_their_first_split(offer: Offer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "named"),
     [
-        ({"labels/val1.txt": None}, "holds no dtd/labels/val1.txt"),
-        ({"images/banded/banded_0001.jpg": None}, "no images of the split 'train': banded/banded_0001.jpg is missing"),
-        ({"labels/train1.txt": b"", "labels/val1.txt": b"\n"}, "no images of the split 'train'"),
-        ({"images/banded/banded_0001.jpg": b"JFIF"}, "banded/banded_0001.jpg is not an image that can be read"),
+        ({"labels/val1.txt": None}, "dtd/labels/val1.txt"),
+        ({"images/banded/banded_0001.jpg": None}, "'train'.*banded/banded_0001.jpg"),
+        ({"labels/train1.txt": b"", "labels/val1.txt": b"\n"}, "'train'"),
+        ({"images/banded/banded_0001.jpg": b"JFIF"}, "banded/banded_0001.jpg is not an image"),
     ],
 )
-def test_textures_that_do_not_fit_their_lists(offer: Offer, changes: dict, message: str) -> None:
+def test_textures_that_do_not_fit_their_lists(offer: Offer, changes: dict, named: str) -> None:
     place = offer("dtd", textures(**changes))
-    with pytest.raises(ValueError, match=f"{place}: .*{message}.*; remove it and load again"):
+    with pytest.raises(ValueError, match=f"{place}: .*{named}"):
         load("dtd", "train")
 
 
@@ -274,11 +275,11 @@ def flowers(offer: Offer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
         files = {f"jpg/image_0000{i}.jpg": picture((50 * i, 0, 0), (80, 60 + i)) for i in range(1, num + 1)}
         place = offer("flowers102", tar(files, "w:gz"))
         beside = []
-        known = _table.PACKED["flowers102"]
+        known = PACKED["flowers102"]
         for archive, content in zip(known.beside, (labels, splits), strict=True):
             place.with_name(archive.filename).write_bytes(content)
             beside.append(archive._replace(known_hash=f"md5:{hashlib.md5(content).hexdigest()}"))
-        monkeypatch.setitem(_table.PACKED, "flowers102", known._replace(beside=tuple(beside)))
+        monkeypatch.setitem(PACKED, "flowers102", known._replace(beside=tuple(beside)))
         return place
 
     return put
@@ -294,24 +295,24 @@ def test_flowers_with_labels_and_splits_beside_them(flowers: Callable[..., Path]
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "named"),
     [
-        ({"num": 3}, "no images of the split 'train': 4 is missing"),
-        ({"labels": matlab(labels=[1, 2, 3])}, "no images of the split 'train': 4 is missing"),
-        ({"labels": b"MATLAB"}, "a MATLAB file without 'labels' that can be read"),
-        ({"splits": matlab(tstid=[1])}, "a MATLAB file without 'trnid' that can be read"),
+        ({"num": 3}, "'train': 4"),
+        ({"labels": matlab(labels=[1, 2, 3])}, "'train': 4"),
+        ({"labels": b"MATLAB"}, "'labels'"),
+        ({"splits": matlab(tstid=[1])}, "'trnid'"),
     ],
 )
-def test_flowers_that_do_not_fit_are_refused(flowers: Callable[..., Path], changes: dict, message: str) -> None:
+def test_flowers_that_do_not_fit_are_refused(flowers: Callable[..., Path], changes: dict, named: str) -> None:
     place = flowers(**changes)
-    with pytest.raises(ValueError, match=f"{place}: .*{message}"):
+    with pytest.raises(ValueError, match=f"{place}: .*{named}"):
         load("flowers102", "train")
 
 
 def test_every_file_of_flowers_is_verified(flowers: Callable[..., Path]) -> None:
     splits = flowers().with_name("setid.mat")
     splits.write_bytes(splits.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"setid.mat does not hold the official setid.mat"):
+    with pytest.raises(ValueError, match="setid.mat"):
         load("flowers102", "train")
 
 
@@ -332,38 +333,44 @@ def test_a_hostile_pickle_runs_nothing(offer: Offer, elsewhere: Path, member: st
     for attack in (Runs(os.mkdir, str(trap)), Runs(eval, f"__import__('os').mkdir({str(trap)!r})")):
         hostile = pickle.dumps({"data": attack, "labels": [], "label_names": attack}, protocol=protocol)
         offer("cifar10", cifar(**{member: hostile}))
-        with pytest.raises(ValueError, match=f"{member} is not a pickle of plain data.*it asks for .*; remove it"):
+        with pytest.raises(ValueError, match=f"{member} .*asks for .*{attack.call[0].__name__}"):
             load("cifar10", "test")
         assert not trap.exists()
     pickle.loads(hostile)
     assert trap.exists(), "the attack is none"
 
 
-def test_numpy_itself_is_out_of_reach_of_a_pickle() -> None:
-    for name in (b"numpy\nload", b"numpy\nfromfile", b"numpy.core.multiarray\nscalar", b"builtins\ngetattr"):
-        with pytest.raises(ValueError, match="it asks for"):
-            _decode.plain_pickle(b"\x80\x02}" + text2(b"data") + b"c" + name + b"\ns.", "batch")
-    inert = _decode.plain_pickle(batch2(PIXELS, LABELS), "batch")["data"]
-    assert type(inert) is _decode._Inert
+@pytest.mark.parametrize("name", ["numpy.load", "numpy.fromfile", "numpy.core.multiarray.scalar", "builtins.getattr"])
+def test_numpy_itself_is_out_of_reach_of_a_pickle(offer: Offer, name: str) -> None:
+    asked = "\n".join(name.rsplit(".", 1)).encode()
+    offer("cifar10", cifar(test_batch=b"\x80\x02}" + text2(b"data") + b"c" + asked + b"\ns."))
+    with pytest.raises(ValueError, match=f"test_batch .*asks for {name}"):
+        load("cifar10", "test")
+
+
+def test_not_even_the_constructor_of_an_array_is_called(offer: Offer, monkeypatch: pytest.MonkeyPatch) -> None:
+    offer("cifar10", cifar(test_batch=batch2(PIXELS, LABELS).replace(b"numpy.core.", b"numpy._core.")))
+    monkeypatch.setattr("numpy._core.multiarray._reconstruct", lambda *_: pytest.fail("called"))
+    assert np.array_equal(load("cifar10", "test").images.numpy(), PIXELS.reshape(-1, 3, 32, 32))
 
 
 @pytest.mark.parametrize(
-    ("batch", "message"),
+    ("batch", "named"),
     [
-        (b"", "not a pickle of plain data"),
-        (batch2(PIXELS, LABELS)[:-500], "not a pickle of plain data"),
-        (pickle.dumps([1, 2]), "not a pickled dictionary"),
-        (pickle.dumps({"data": 5, "labels": []}), "does not hold images and labels"),
+        (b"", "pickle of plain data"),
+        (batch2(PIXELS, LABELS)[:-500], "pickle of plain data"),
+        (pickle.dumps([1, 2]), "dictionary"),
+        (pickle.dumps({"data": 5, "labels": []}), "images and labels"),
         (batch2(PIXELS, LABELS[:-1]), r"labels \(11,\)"),
         (batch2(PIXELS, [77] * 12), r"labels \(12,\)"),
-        (batch2(PIXELS[:, :100], LABELS), r"array \(12, 100\)"),
-        (batch2(PIXELS, LABELS).replace(array2(PIXELS), array2(PIXELS, b"f4")), "array .* of 'f4'"),
-        (batch2(PIXELS, LABELS).replace(struct.pack("<i", 12), struct.pack("<i", 13)), "does not hold images"),
+        (batch2(PIXELS[:, :100], LABELS), r"\(12, 100\)"),
+        (batch2(PIXELS, LABELS).replace(array2(PIXELS), array2(PIXELS, b"f4")), "'f4'"),
+        (batch2(PIXELS, LABELS).replace(struct.pack("<i", 12), struct.pack("<i", 13)), "images and labels"),
     ],
 )
-def test_a_malformed_batch_is_refused(offer: Offer, batch: bytes, message: str) -> None:
+def test_a_malformed_batch_is_refused(offer: Offer, batch: bytes, named: str) -> None:
     place = offer("cifar10", cifar(test_batch=batch))
-    with pytest.raises(ValueError, match=f"{place}: cifar-10-batches-py/test_batch .*{message}.*; remove it and load"):
+    with pytest.raises(ValueError, match=f"{place}: cifar-10-batches-py/test_batch .*{named}"):
         load("cifar10", "test")
 
 
@@ -372,9 +379,9 @@ def test_a_malformed_batch_is_refused(offer: Offer, batch: bytes, message: str) 
 
 def test_another_archive_is_refused_before_it_is_read(elsewhere: Path) -> None:
     for name, mode in (("cifar10", "w:gz"), ("cifar10-jpeg", "w:xz")):
-        archive = _table.PACKED[name].archive
+        archive = PACKED[name].archive
         (elsewhere / archive.filename).write_bytes(tar(JPEG, mode))
-        with pytest.raises(ValueError, match=f"does not hold the official {archive.filename} .*remove it and load"):
+        with pytest.raises(ValueError, match=f"official {archive.filename}"):
             load(name, "test", path=elsewhere)
 
 
@@ -382,7 +389,7 @@ def test_another_archive_is_refused_before_it_is_read(elsewhere: Path) -> None:
 def test_a_truncated_archive_is_refused(offer: Offer, kept: float) -> None:
     for name, content in (("cifar10", cifar()), ("cifar10-jpeg", tar(JPEG))):
         place = offer(name, content[: int(kept * len(content))])
-        with pytest.raises(ValueError, match=f"{place}: truncated or damaged .*; remove it and load again"):
+        with pytest.raises(ValueError, match=f"{place}: .*damaged"):
             load(name, "test")
 
 
@@ -393,39 +400,35 @@ def test_members_that_are_not_plain_files_inside_are_refused(offer: Offer, elsew
         extra.type, extra.linkname = (tarfile.SYMTYPE if kind == "symlink" else tarfile.LNKTYPE), "/etc/hostname"
     offer("cifar10-jpeg", tar(JPEG, extra=extra))
     before = set(elsewhere.parent.rglob("outside"))
-    with pytest.raises(ValueError, match=f"holds '{extra.name}', which is not a plain file inside it"):
+    with pytest.raises(ValueError, match=f"'{extra.name}'.*plain file"):
         load("cifar10-jpeg", "test")
     assert set(elsewhere.parent.rglob("outside")) == before == set()
 
 
 @pytest.mark.parametrize(
-    ("name", "files", "message"),
+    ("name", "files", "named"),
     [
-        ("cifar10-jpeg", {"readme": b""}, "holds no images of the split 'test'"),
+        ("cifar10-jpeg", {"readme": b""}, "split 'test'"),
         ("cifar10-jpeg", JPEG | {"test/bird/0009.jpg": b"text"}, "test/bird/0009.jpg is not an image"),
         ("cifar10-jpeg", JPEG | {"test/bird/0009.jpg": picture(0)[:60]}, "test/bird/0009.jpg is not an image"),
-        ("cifar10-jpeg", JPEG | {"test/bird/0009.jpg": picture(0, (8, 9))}, "differ in size: 32x32 and 8x9"),
-        ("cifar10", {"readme": b""}, "does not hold the batches of CIFAR-10"),
-        ("camvid12", {"readme": b""}, "holds no images of the split 'test'"),
+        ("cifar10-jpeg", JPEG | {"test/bird/0009.jpg": picture(0, (8, 9))}, "size: .*8x9.*test/bird/0009.jpg"),
+        ("cifar10", {"readme": b""}, "batches"),
+        ("camvid12", {"readme": b""}, "split 'test'"),
         ("camvid12", masked(2, "camvid12/test"), "masks do not fit"),
-        (
-            "camvid12",
-            masked(2, "camvid12/test") | {"camvid12/test/images/7.jpg": picture(0, (6, 4))},
-            "images and masks do not go in pairs",
-        ),
-        ("camvid12", masked(1, "camvid12/test") | {"camvid12/test/masks/0.png": picture(0)}, "a mask must be 8-bit"),
+        ("camvid12", masked(2, "camvid12/test") | {"camvid12/test/images/7.jpg": picture(0, (6, 4))}, "masks .*pairs"),
+        ("camvid12", masked(1, "camvid12/test") | {"camvid12/test/masks/0.png": picture(0)}, "mask .*8-bit"),
     ],
 )
-def test_other_contents_are_refused(offer: Offer, name: str, files: Files, message: str) -> None:
+def test_other_contents_are_refused(offer: Offer, name: str, files: Files, named: str) -> None:
     place = offer(name, tar(files))
-    with pytest.raises(ValueError, match=f"{place}: .*{message}.*; remove it and load again"):
+    with pytest.raises(ValueError, match=f"{place}: .*{named}"):
         load(name, "test")
 
 
 def test_what_no_site_offers_says_so(elsewhere: Path) -> None:
-    with pytest.raises(ConnectionError, match="dtd10-64.tar.xz is not on this computer, nor to be had") as error:
+    with pytest.raises(ConnectionError, match="dtd10-64.tar.xz.*not .*from the web.*REPDYN_DATA") as error:
         load("dtd10")
-    assert f"Put it by hand into {elsewhere / 'cache' / 'repdyn' / 'dtd10'}, or into" in str(error.value)
+    assert f"{elsewhere / 'cache' / 'repdyn' / 'dtd10'}, " in str(error.value)
 
 
 # -------------------------------------------------------------------------------------------------- the decoded cache
@@ -434,8 +437,8 @@ def test_what_no_site_offers_says_so(elsewhere: Path) -> None:
 def test_the_second_load_decodes_nothing(offer: Offer, monkeypatch: pytest.MonkeyPatch, elsewhere: Path) -> None:
     place = offer("cifar10-jpeg", tar(JPEG))
     first = load("cifar10-jpeg", "test")
-    monkeypatch.setattr(_decode, "members", None)
-    monkeypatch.setattr(_decode, "pixels", None)
+    monkeypatch.setattr(tarfile, "open", None)
+    monkeypatch.setattr(Image, "open", None)
     for _ in range(2):
         again = load("cifar10-jpeg", "test")
         assert torch.equal(first.images, again.images) and torch.equal(first.labels, again.labels)
@@ -463,7 +466,7 @@ def test_a_damaged_cache_is_refused(offer: Offer, elsewhere: Path) -> None:
     for broken in (b"", whole[:50], whole[:-100], whole[:3000] + b"x" + whole[3001:], stream.getvalue()):
         assert broken != whole
         kept.write_bytes(broken)
-        with pytest.raises(ValueError, match=f"{kept}, decoded earlier, is damaged: remove it and load again"):
+        with pytest.raises(ValueError, match=f"{kept}.*damaged"):
             load("cifar10-jpeg", "test")
     kept.unlink()
     assert load("cifar10-jpeg", "test").labels.tolist() == [0, 0, 0, 1, 1, 1]

@@ -47,7 +47,7 @@ def test_a_folder_of_images(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (train.images.shape, train.labels.tolist(), test.labels.tolist()) == ((3, 3, 4, 6), [0, 0, 1], [1])
     assert train.images[:, :, 0, 0].tolist() == [[200] * 3, [1, 2, 3], [255] * 3]
     assert test.images[0, :, 0, 0].tolist() == [9, 9, 9]
-    with pytest.raises(ValueError, match="path must name the folder of the images, or REPDYN_DATA"):
+    with pytest.raises(ValueError, match="^path .*REPDYN_DATA"):
         load("image-folder")
     monkeypatch.setenv("REPDYN_DATA", str(elsewhere / "data"))
     assert load("image-folder").sha256 == train.sha256
@@ -59,12 +59,12 @@ def test_a_folder_of_images_of_many_sizes(elsewhere: Path) -> None:
     stream = io.BytesIO()
     Image.fromarray(wide).save(stream, "PNG")
     folder = arrange(elsewhere / "own", OWN | {"train/dog/z.png": stream.getvalue()})
-    with pytest.raises(ValueError, match=r"differ in size: 6x4 and 12x4 \(.*z.png\): pass size=, or put it right"):
+    with pytest.raises(ValueError, match="6x4 and 12x4 .*z.png.*size="):
         load("image-folder", path=folder)
     data = load("image-folder", path=folder, size=4)
     assert data.images.shape == (4, 3, 4, 4) and (data.images[-1] == 250).all(), "the centre square"
     for wrong in (0, -4, 2.5, True):
-        with pytest.raises(ValueError, match="size must be a positive whole number of pixels"):
+        with pytest.raises(ValueError, match="^size"):
             load("image-folder", path=folder, size=wrong)
 
 
@@ -79,19 +79,19 @@ def test_a_photograph_is_turned_upright(elsewhere: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "message"),
+    ("files", "named"),
     [
-        ({}, r"has no folder 'train' \(there: no folders\)"),
-        ({"val/cat/a.png": picture(0)}, r"has no folder 'train' \(there: val\): arrange images as"),
-        ({"train/cat/a.txt": b""}, "there is no .png or .jpg in the class folders"),
-        ({"train/a.png": picture(0)}, "there is no .png or .jpg in the class folders"),
-        ({"train/cat/a.png": b"text"}, "a.png is not an image that can be read"),
-        ({"train/cat/a.png": picture(0)[:42]}, "a.png is not an image that can be read"),
-        ({"train/cat/a.png": picture(0, mode="I;16")}, "mode I;16: more than 8 bits a channel"),
+        ({}, "^path: .*'train' .*no folders"),
+        ({"val/cat/a.png": picture(0)}, "^path: .*'train' .*val"),
+        ({"train/cat/a.txt": b""}, "^path: .*class folders"),
+        ({"train/a.png": picture(0)}, "^path: .*class folders"),
+        ({"train/cat/a.png": b"text"}, "train/cat/a.png "),
+        ({"train/cat/a.png": picture(0)[:42]}, "train/cat/a.png "),
+        ({"train/cat/a.png": picture(0, mode="I;16")}, "train/cat/a.png .*I;16"),
     ],
 )
-def test_a_folder_that_cannot_be_read(elsewhere: Path, files: Files, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_a_folder_that_cannot_be_read(elsewhere: Path, files: Files, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
         load("image-folder", path=arrange(elsewhere / "own", files))
 
 
@@ -114,7 +114,7 @@ def test_every_set_is_described() -> None:
         variant, licence, splits = describe(name)
         assert variant and licence and {"train", "test"} <= set(splits)
     assert "lossy" in describe("cifar10-jpeg").variant and "canonical" in describe("cifar10").variant
-    with pytest.raises(ValueError, match="unknown data set 'cifar': choose one of digits, "):
+    with pytest.raises(ValueError, match="'cifar'.*digits, "):
         describe("cifar")
 
 
@@ -136,5 +136,5 @@ def test_the_command_lists_and_shows(elsewhere: Path) -> None:
 def test_the_command_reports_without_a_traceback(elsewhere: Path) -> None:
     result = CliRunner().invoke(cli.main, ["data", "cifar10"])
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit)
-    assert result.output.startswith("Error: cifar-10-python.tar.gz could not be downloaded")
+    assert result.output.startswith("Error: cifar-10-python.tar.gz ")
     assert CliRunner().invoke(cli.main, ["data", "cifar"]).exit_code == 2

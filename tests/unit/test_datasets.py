@@ -67,18 +67,17 @@ def test_digits_are_those_of_scikit_learn_split_in_two() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "named"),
     [
-        (("cifar",), "unknown data set 'cifar': choose one of digits, fashion-mnist, fashion-mnist-mini"),
-        (("digits", "val"), "split must be 'train' or 'test', got 'val'"),
-        (("camvid12", "valid"), "split must be 'train', 'val' or 'test', got 'valid'"),
+        ({"name": "cifar"}, "'cifar'.*digits, fashion-mnist, "),
+        ({"name": "digits", "split": "val"}, "^split .*'val'"),
+        ({"name": "camvid12", "split": "valid"}, "^split .*'val' .*'valid'"),
+        ({"name": "digits", "size": 16}, "^size .*digits"),
     ],
 )
-def test_unknown_names_are_refused(arguments: tuple, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        load(*arguments)
-    with pytest.raises(ValueError, match="size is for image-folder; digits has its own"):
-        load("digits", size=16)
+def test_what_no_set_is_or_has_is_refused(arguments: dict, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        load(**arguments)
 
 
 # -------------------------------------------------------------------------------------------------- the full set
@@ -102,9 +101,9 @@ def test_full_set_from_an_explicit_folder(full_fashion: Path, monkeypatch: pytes
 
 def test_without_network_the_message_names_the_folder(elsewhere: Path) -> None:
     folder = elsewhere / "cache" / "repdyn" / "fashion-mnist"
-    with pytest.raises(ConnectionError, match="t10k-images-idx3-ubyte.gz could not be downloaded") as error:
+    with pytest.raises(ConnectionError, match="t10k-images-idx3-ubyte.gz") as error:
         load("fashion-mnist", "test")
-    assert f"Put it by hand into {folder}" in str(error.value)
+    assert f"{folder}, " in str(error.value)
     assert "REPDYN_DATA" in str(error.value)
 
 
@@ -120,19 +119,19 @@ def test_whatever_is_found_is_verified(elsewhere: Path, monkeypatch: pytest.Monk
     if where.startswith("environment"):
         monkeypatch.setenv("REPDYN_DATA", str(elsewhere / "environment"))
     place(folder, gzip.compress(bytes(16 + 784)))
-    with pytest.raises(ValueError, match=f"{folder}.* does not hold the official t10k-images-idx3-ubyte.gz: remove it"):
+    with pytest.raises(ValueError, match=f"{folder}.*t10k-images-idx3-ubyte.gz"):
         load("fashion-mnist", "test", **options)
 
 
 def test_a_truncated_archive_is_refused(elsewhere: Path) -> None:
     for broken in (gzip.compress(bytes(1000))[:20], b"<html>not found</html>", b""):
         place(elsewhere, broken)
-        with pytest.raises(ValueError, match="truncated or damaged|does not hold the official"):
+        with pytest.raises(ValueError, match=f"{elsewhere}/t10k-images-idx3-ubyte.gz"):
             load("fashion-mnist", "test", path=elsewhere)
 
 
 def test_an_explicit_folder_without_the_file_is_refused(elsewhere: Path) -> None:
-    with pytest.raises(ValueError, match="path: there is no t10k-images-idx3-ubyte.gz in"):
+    with pytest.raises(ValueError, match="^path: .*t10k-images-idx3-ubyte.gz"):
         load("fashion-mnist", "test", path=elsewhere)
 
 
@@ -145,7 +144,7 @@ def test_a_download_is_checked_on_arrival_and_again(elsewhere: Path, monkeypatch
         return str(folder / filename)
 
     monkeypatch.setattr("pooch.retrieve", retrieve)
-    with pytest.raises(ValueError, match="does not hold the official"):
+    with pytest.raises(ValueError, match="official t10k-images-idx3-ubyte.gz"):
         load("fashion-mnist", "test")
     [(url, known_hash, filename)] = asked
     assert url.endswith(filename) and known_hash == "md5:bef4ecab320f06d8554ea6380940ec79"
@@ -160,13 +159,13 @@ def test_mnist_does_not_take_fashion_mnist_for_a_broken_copy(
         monkeypatch.setenv("REPDYN_DATA", str(elsewhere))
     place(folder, gzip.compress(b"Fashion-MNIST's"))
     if root == "path":
-        with pytest.raises(ValueError, match="does not hold the official t10k-images"):
+        with pytest.raises(ValueError, match="official t10k-images-idx3-ubyte.gz"):
             load("mnist", "test", path=folder)
         return
-    with pytest.raises(ConnectionError, match="could not be downloaded from https://ossci-"):
+    with pytest.raises(ConnectionError, match="t10k-images-idx3-ubyte.gz .*https://ossci-"):
         load("mnist", "test")
     place(folder / "mnist", gzip.compress(b"not MNIST's either"))
-    with pytest.raises(ValueError, match="mnist/t10k-images-idx3-ubyte.gz does not hold the official"):
+    with pytest.raises(ValueError, match="mnist/t10k-images-idx3-ubyte.gz "):
         load("mnist", "test")
 
 
@@ -178,7 +177,7 @@ def test_a_failed_download_is_tried_once_more(elsewhere: Path, monkeypatch: pyte
         raise ValueError("MD5 hash of downloaded file does not match")
 
     monkeypatch.setattr("pooch.retrieve", retrieve)
-    with pytest.raises(ConnectionError, match="MD5 hash of downloaded file does not match") as error:
+    with pytest.raises(ConnectionError, match="cifar-10-python.tar.gz .*MD5 hash") as error:
         load("cifar10", "test")
     assert tried == ["https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"] * 2
     assert error.value.__suppress_context__
@@ -267,7 +266,7 @@ def test_splits_of_ours_share_nothing(shared_data: Path, name: str) -> None:
 def test_pixels_become_minus_one_to_one() -> None:
     pixels = torch.tensor([0, 51, 255], dtype=torch.uint8)
     torch.testing.assert_close(to_unit_range(pixels), torch.tensor([-1.0, -0.6, 1.0]))
-    with pytest.raises(ValueError, match=r"images must be uint8, got torch\.float32"):
+    with pytest.raises(ValueError, match="^images .*float32"):
         to_unit_range(torch.zeros(3))
 
 
@@ -281,7 +280,7 @@ def test_stratified_split(labels: torch.Tensor, num: int, seed: int) -> None:
     share, extra = divmod(num, len(counts))
     wanted = torch.tensor([share + (i < extra) for i in range(len(counts))])
     if (wanted > counts).any():
-        with pytest.raises(ValueError, match=f"num={num} asks for more items of some class than there are"):
+        with pytest.raises(ValueError, match=f"num={num} "):
             stratified_split(labels, num, seed)
         return
     chosen, others = stratified_split(labels, num, seed)

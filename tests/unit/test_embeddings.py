@@ -74,11 +74,11 @@ def test_any_function_is_an_embedding() -> None:
 
 
 def test_too_few_images_are_refused(judge: Judge) -> None:
-    with pytest.raises(ValueError, match="6 images are too few for the 6 features of pixels: pass more"):
+    with pytest.raises(ValueError, match="6 images .*pixels"):
         judge.distance(gaussian(6, 0))
-    with pytest.raises(ValueError, match="groups must be between 2 and the number of images, 20, got 21"):
+    with pytest.raises(ValueError, match="^groups"):
         judge.distance(gaussian(20, 0), groups=21)
-    with pytest.raises(ValueError, match="numbers must be at most 20, the number of images, got 30"):
+    with pytest.raises(ValueError, match="^numbers"):
         judge.by_number(gaussian(20, 0), [10, 30])
-    with pytest.raises(ValueError, match="'inception' is neither a file nor shipped"):
+    with pytest.raises(ValueError, match="'inception'"):
         embeddings.load("inception")

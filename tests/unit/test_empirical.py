@@ -36,7 +36,7 @@ def test_it_returns_the_nearest_sample_at_low_noise_and_the_mean_at_high() -> No
     torch.testing.assert_close(EmpiricalDenoiser(data)(x, 1e5), data.mean(0).expand(20, 4), rtol=0, atol=1e-8)
 
 
-def test_many_samples_go_through_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_samples_go_through_in_parts() -> None:
     data, x = normal(30_000, 2), normal(1300, 2, seed=1)  # 559 samples at a time
     sigma = torch.linspace(0.1, 2, 1300)
     whole = EmpiricalDenoiser(data)(x, sigma)
@@ -93,13 +93,13 @@ def test_denoisers_like_any_other(kind: type) -> None:
     ids=["whole numbers", "empty", "no samples", "NaN"],
 )
 def test_data_that_is_none_is_refused(kind: type, data: Tensor) -> None:
-    with pytest.raises(ValueError, match="data must be finite floating-point samples"):
+    with pytest.raises(ValueError, match="^data"):
         kind(data)
 
 
 @BOTH
 def test_samples_of_another_size_and_bad_levels_are_refused(kind: type) -> None:
-    with pytest.raises(ValueError, match=r"x must hold 3 numbers a sample, got shape \(2, 4\)"):
+    with pytest.raises(ValueError, match="^x .*2, 4"):
         kind(normal(5, 3))(torch.zeros(2, 4), 1.0)
-    with pytest.raises(ValueError, match="sigma must be positive and finite"):
+    with pytest.raises(ValueError, match="^sigma"):
         kind(normal(5, 3))(torch.zeros(2, 3), 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from torch import Tensor, nn
 
 from repdyn import features, pretrained
 from repdyn.chapters.ensembles.measure import EnsembleConfig, Task, measure_network
-from repdyn.pretrained import hub as _hub
 
 MISSING = [name for name in ("diffusers", "transformers") if find_spec(name) is None]
 needs_hub = pytest.mark.skipif(
@@ -77,6 +77,7 @@ def dit(tmp_path: Path) -> Path:
     return tmp_path / "dit"
 
 
+MEAN, STD = (torch.tensor(rgb)[:, None, None] for rgb in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))  # ImageNet's
 VIT = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16}
 VIT |= {"image_size": 16, "patch_size": 4}
 
@@ -164,16 +165,16 @@ def test_ddpm_of_an_older_repository_lies_in_one_folder(ddpm: Path, tmp_path: Pa
 def test_ddpm_refuses_what_is_none(ddpm: Path, tmp_path: Path) -> None:
     from diffusers import UNet2DModel
 
-    with pytest.raises(ValueError, match="nothing-here cannot be read as UNet2DModel"):
+    with pytest.raises(ValueError, match="nothing-here .*UNet2DModel"):
         pretrained.load_ddpm(tmp_path / "nothing-here")
     scheduler = ddpm / "scheduler" / "scheduler_config.json"
     edit(scheduler, _class_name="FlowMatchEulerDiscreteScheduler")
-    with pytest.raises(ValueError, match="has no schedule of a DDPM: its scheduler is FlowMatchEuler"):
+    with pytest.raises(ValueError, match="ddpm .*FlowMatchEuler"):
         pretrained.load_ddpm(ddpm)
     edit(scheduler, _class_name="DDPMScheduler")
     config = UNet2DModel.load_config(ddpm / "unet") | {"time_embedding_type": "fourier"}
     UNet2DModel.from_config(config).save_pretrained(ddpm / "unet")
-    with pytest.raises(ValueError, match="is told sigma itself, not a time step: it is no DDPM"):
+    with pytest.raises(ValueError, match="ddpm .*time step"):
         pretrained.load_ddpm(ddpm)
 
 
@@ -188,7 +189,7 @@ def test_missing_and_damaged_weights_are_refused(ddpm: Path) -> None:
         pretrained.load_ddpm(ddpm)
     save_file(tensors, weights, {"format": "pt"})
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="cannot be read as UNet2DModel"):
+    with pytest.raises(ValueError, match="ddpm .*UNet2DModel"):
         pretrained.load_ddpm(ddpm)
 
 
@@ -259,7 +260,7 @@ def test_dit_without_an_auto_encoder_takes_latents_only(dit: Path) -> None:
     shutil.rmtree(dit / "vae")
     denoiser = pretrained.load_dit(dit)
     assert denoiser(images(4, 8), 0.5).shape == (3, 4, 8, 8)
-    with pytest.raises(ValueError, match="this model came without an auto-encoder: give it latents"):
+    with pytest.raises(ValueError, match="auto-encoder"):
         denoiser.encode(images())
 
 
@@ -276,8 +277,7 @@ def test_mae_sees_every_patch_and_keeps_their_order(mae: Path) -> None:
     found = features.extract(encoder, x, 0.5, pool="none", bf16=False)
     assert found["block1"].shape == (3, 8 * 16)  # 16 patches: nothing is masked
     vit = ViTMAEModel.from_pretrained(mae, mask_ratio=0.0).eval()
-    mean, std = (torch.tensor(_hub._IMAGENET[key])[:, None, None] for key in ("image_mean", "image_std"))
-    outputs = vit(((x + 1) / 2 - mean) / std, noise=torch.arange(16.0).expand(3, -1), output_hidden_states=True)
+    outputs = vit(((x + 1) / 2 - MEAN) / STD, noise=torch.arange(16.0).expand(3, -1), output_hidden_states=True)
     expected = outputs.hidden_states[2][:, 1:].mT
     torch.testing.assert_close(found["block1"].reshape(3, 8, 16), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(encoder(x), outputs.last_hidden_state[:, 1:].mean(1), rtol=1e-4, atol=1e-5)
@@ -292,11 +292,10 @@ def test_mae_resizes_and_normalises_as_its_processor_says(mae: Path) -> None:
     plain, x = pretrained.load_mae(mae), images()
     (mae / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5] * 3}))
     centred = pretrained.load_mae(mae)
-    mean, std = (torch.tensor(_hub._IMAGENET[key])[:, None, None] for key in ("image_mean", "image_std"))
-    torch.testing.assert_close(centred(((x + 1) / 2 - mean) / std), plain(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(centred(((x + 1) / 2 - MEAN) / STD), plain(x), rtol=1e-4, atol=1e-5)
     constant = torch.full((1, 3, 5, 5), 0.3)
     torch.testing.assert_close(plain(constant), plain(torch.full((1, 3, 16, 16), 0.3)), rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="x must have shape \\(B, 3, H, W\\), got \\(3, 1, 16, 16\\)"):
+    with pytest.raises(ValueError, match="^x .*3, 1, 16, 16"):
         plain(images(1))
 
 
@@ -319,9 +318,9 @@ def test_a_plain_vision_transformer_is_read_likewise(tmp_path: Path) -> None:
 @needs_hub
 def test_mae_refuses_what_is_none(mae: Path, tmp_path: Path) -> None:
     edit(mae / "config.json", model_type="bert")
-    with pytest.raises(ValueError, match="is a 'bert' model: supported are 'vit_mae' and 'vit'"):
+    with pytest.raises(ValueError, match="mae .*'bert'.*'vit'"):
         pretrained.load_mae(mae)
-    with pytest.raises(ValueError, match="nothing cannot be read as AutoConfig"):
+    with pytest.raises(ValueError, match="nothing .*AutoConfig"):
         pretrained.load_mae(tmp_path / "nothing")
 
 
@@ -332,11 +331,8 @@ def test_mae_refuses_what_is_none(mae: Path, tmp_path: Path) -> None:
     ("function", "name"), [("load_ddpm", "diffusers"), ("load_dit", "diffusers"), ("load_mae", "transformers")]
 )
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, function: str, name: str) -> None:
-    def absent(_: str) -> None:
-        raise ImportError("absent")
-
-    monkeypatch.setattr(_hub, "import_module", absent)
-    with pytest.raises(ImportError, match=f"this needs {name}, .*: pip install {name}"):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=f"pip install {name}"):
         getattr(pretrained, function)("anything")
 
 

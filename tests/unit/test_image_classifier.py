@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from sklearn.base import clone
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from repdyn import datasets
-from repdyn._files import write_tensors
 from repdyn.chapters.generation.image_classifier import ImageClassifier
 from repdyn.images import ImageSet, to_unit_range
 
@@ -55,9 +57,23 @@ def test_one_seed_one_result(digits: tuple, options: dict) -> None:
     assert not torch.equal(first, clone(make).set_params(seed=1).fit(images, labels).transform(images))
 
 
+def seen_in_one_epoch(images: torch.Tensor, **options: object) -> torch.Tensor:
+    """What the network is given of ``images`` while it learns, (N, C, H, W)."""
+    seen = []
+
+    def note(module: nn.Module, inputs: tuple) -> None:
+        if isinstance(module, nn.Sequential):
+            seen.append(inputs[0])
+
+    classifier = ImageClassifier(width=2, epochs=1, batch_size=len(images) // 2, **options)
+    with register_module_forward_pre_hook(note):
+        classifier.fit(images, torch.arange(len(images)) % 2)
+    return torch.cat(seen)
+
+
 def test_shifts_move_the_image_and_repeat_its_edge() -> None:
     image = torch.arange(20.0).view(1, 1, 4, 5).repeat(64, 1, 1, 1)
-    moved = ImageClassifier(shift=1)._augmented(image, torch.Generator().manual_seed(0))
+    moved = seen_in_one_epoch(image, shift=1)
     padded = torch.nn.functional.pad(image[:1], (1, 1, 1, 1), mode="replicate")
     allowed = [padded[0, :, i : i + 4, j : j + 5] for i in range(3) for j in range(3)]
     found = {next(k for k, a in enumerate(allowed) if torch.equal(a, m)) for m in moved}
@@ -66,7 +82,7 @@ def test_shifts_move_the_image_and_repeat_its_edge() -> None:
 
 def test_flips_mirror_about_half_of_the_images() -> None:
     image = torch.arange(20.0).view(1, 1, 4, 5).repeat(200, 1, 1, 1)
-    found = ImageClassifier(flip=True)._augmented(image, torch.Generator().manual_seed(0))
+    found = seen_in_one_epoch(image, flip=True)
     mirrored = (found == image.flip(-1)).flatten(1).all(1)
     assert ((found == image).flatten(1).all(1) ^ mirrored).all() and 60 < mirrored.sum() < 140
 
@@ -90,10 +106,10 @@ def test_a_saved_classifier_comes_back(fitted: ImageClassifier, digits: tuple, t
 
 
 def test_what_holds_no_classifier_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'x' is neither a file nor shipped: shipped are cifar10-cnn, fashion-cnn"):
+    with pytest.raises(ValueError, match="'x' .*fashion-cnn"):
         ImageClassifier.load("x")
-    write_tensors(tmp_path / "w.safetensors", {"w": torch.zeros(1)}, {"config": "{}"})
-    with pytest.raises(ValueError, match="w.safetensors holds no classifier"):
+    save_file({"w": torch.zeros(1)}, tmp_path / "w.safetensors", {"config": "{}"})
+    with pytest.raises(ValueError, match="w.safetensors .*classifier"):
         ImageClassifier.load(tmp_path / "w.safetensors")
 
 
@@ -115,25 +131,25 @@ def test_the_shipped_judge_of_cifar_is_as_good_as_said(shared_data: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("options", "images", "labels", "message"),
+    ("options", "images", "labels", "named"),
     [
-        ({}, torch.zeros(8, 64), torch.zeros(8), r"X must be uint8 or float \(N, C, H, W\) with N > 0"),
-        ({}, torch.zeros(8, 1, 8, 8, dtype=torch.int64), torch.zeros(8), "got torch.int64"),
-        ({}, torch.full((8, 1, 8, 8), torch.nan), torch.zeros(8), "X holds NaN or infinity"),
-        ({}, torch.zeros(8, 1, 8, 8), torch.zeros(7), "y must hold one label per image, 8, got shape"),
-        ({}, torch.zeros(8, 1, 8, 8), torch.zeros(8), "y holds fewer than two classes"),
-        ({}, torch.zeros(8, 1, 8, 8), torch.arange(8) % 2, "batch_size must be at most the number of images, 8"),
-        ({"epochs": 0}, torch.zeros(8, 1, 8, 8), torch.arange(8), "epochs must be positive, got 0"),
-        ({"shift": -1}, torch.zeros(8, 1, 8, 8), torch.arange(8), "shift must not be negative, got -1"),
+        ({}, torch.zeros(8, 64), torch.zeros(8), "^X .*8, 64"),
+        ({}, torch.zeros(8, 1, 8, 8, dtype=torch.int64), torch.zeros(8), "^X .*int64"),
+        ({}, torch.full((8, 1, 8, 8), torch.nan), torch.zeros(8), "^X .*NaN"),
+        ({}, torch.zeros(8, 1, 8, 8), torch.zeros(7), "^y .*shape"),
+        ({}, torch.zeros(8, 1, 8, 8), torch.zeros(8), "^y .*two classes"),
+        ({}, torch.zeros(8, 1, 8, 8), torch.arange(8) % 2, "^batch_size"),
+        ({"epochs": 0}, torch.zeros(8, 1, 8, 8), torch.arange(8), "^epochs"),
+        ({"shift": -1}, torch.zeros(8, 1, 8, 8), torch.arange(8), "^shift"),
     ],
 )
 def test_what_it_cannot_learn_from_is_refused(
-    options: dict, images: torch.Tensor, labels: torch.Tensor, message: str
+    options: dict, images: torch.Tensor, labels: torch.Tensor, named: str
 ) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=named):
         ImageClassifier(**options).fit(images, labels)
 
 
 def test_images_of_another_size_are_refused(fitted: ImageClassifier) -> None:
-    with pytest.raises(ValueError, match=r"X must hold images of shape \(1, 8, 8\), got \(1, 28, 28\)"):
+    with pytest.raises(ValueError, match="^X .*1, 28, 28"):
         fitted.transform(torch.zeros(2, 1, 28, 28))

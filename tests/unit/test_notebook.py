@@ -50,7 +50,7 @@ def test_several_values_at_once(shown: dict) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None, True, [1.0, 2.0], 1j])
 def test_what_is_not_one_number_is_refused(shown: dict, value: object) -> None:
-    with pytest.raises(ValueError, match="^x: a recorded value is one finite number or a string"):
+    with pytest.raises(ValueError, match="^x: "):
         record(x=value)
     assert not shown
 
@@ -73,7 +73,7 @@ def test_disagreement_has_no_digits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "reference", "message"),
+    ("value", "reference", "named"),
     [
         ([1.0], [1.0, 2.0], "shape"),
         ([float("nan")], [1.0], "finite"),
@@ -82,6 +82,6 @@ def test_disagreement_has_no_digits() -> None:
         ([], [], "zero"),
     ],
 )
-def test_what_cannot_agree_is_refused(value: list, reference: list, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_what_cannot_agree_is_refused(value: list, reference: list, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
         digits_of_agreement(value, reference)

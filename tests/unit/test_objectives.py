@@ -94,7 +94,7 @@ def test_the_classifier_is_the_encoder_and_nothing_of_the_decoder(denoiser: EDMD
     assert classifier(x).shape == (4, 10) and (classifier(x) == 0).all()
     nn.init.eye_(classifier.head.weight)
     torch.testing.assert_close(classifier(x).detach(), whole[names[-1]][:, :10])
-    with pytest.raises(ValueError, match="num_classes must be at least 2"):
+    with pytest.raises(ValueError, match="^num_classes"):
         ClassifyingEncoder(denoiser.model, 1)
 
 
@@ -141,7 +141,7 @@ def test_a_data_set_of_ones_own_keeps_its_labels(tiny: TrainConfig) -> None:
 
 
 def test_an_objective_goes_without_a_weighting(tiny: TrainConfig) -> None:
-    with pytest.raises(ValueError, match="weighting 'none', got 'denoiser'"):
+    with pytest.raises(ValueError, match="weighting .*'denoiser'"):
         last(tiny, objective=classification)
 
 
@@ -162,5 +162,5 @@ def test_references_start_alike_and_others_are_refused(tiny: TrainConfig) -> Non
     start = training.make_denoiser(tiny).state_dict()
     untrained = references.trained(tiny, "untrained").state_dict()
     assert all(torch.equal(start[name], value.cpu()) for name, value in untrained.items())
-    with pytest.raises(ValueError, match="kind must be .* got 'contrastive'"):
+    with pytest.raises(ValueError, match="^kind .*'contrastive'"):
         references.trained(tiny, "contrastive")

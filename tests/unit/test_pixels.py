@@ -16,7 +16,7 @@ from repdyn.images import ImageSet, to_unit_range
 def test_the_first_decoder_layer_of_each_resolution() -> None:
     fashion = pretrained.load("fashion-small")
     assert decoder_layers(fashion) == ["dec/7x7_in0", "dec/14x14_up", "dec/28x28_up"]
-    with pytest.raises(ValueError, match="denoiser has no decoder with several resolutions"):
+    with pytest.raises(ValueError, match="^denoiser .*decoder"):
         decoder_layers(nn.Identity())
 
 
@@ -43,7 +43,7 @@ def test_stacked_maps_are_interpolated_where_they_are_coarse() -> None:
 
 @pytest.mark.parametrize("maps", [[], [torch.zeros(2, 3)]])
 def test_what_is_no_map_is_refused(maps: list) -> None:
-    with pytest.raises(ValueError, match=r"maps must be tensors \(N, C, h, w\), got shapes"):
+    with pytest.raises(ValueError, match="^maps"):
         stack_maps(maps, (4, 4))
 
 
@@ -66,7 +66,7 @@ def test_patches_hold_their_neighbours_and_their_place() -> None:
     assert found[0, 27:, 0, 4].tolist() == [-1, 1] and found[0, 27:, 5, 2].tolist() == [1, 0]
     assert torch.equal(patches(images, 1), scaled) and torch.equal(patches(images, 3), found[:, :27])
     for window in (0, 2, -1):
-        with pytest.raises(ValueError, match="window must be odd and positive"):
+        with pytest.raises(ValueError, match="^window"):
             patches(images, window)
 
 
@@ -77,12 +77,12 @@ def test_masks_of_objects_before_a_black_ground() -> None:
     assert torch.equal(found > 0, data.images[:, 0] > 16)
     assert all(set(mask.unique().tolist()) == {0, int(label) + 1} for mask, label in zip(found[:50], data.labels))
     for threshold in (None, -1, 256):
-        with pytest.raises(ValueError, match="threshold must be in 0..255"):
+        with pytest.raises(ValueError, match=f"^threshold .*{threshold}"):
             masks(data, threshold)
 
 
 def test_masks_that_are_there_are_kept() -> None:
     data = ImageSet(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.ones(2, 4, 4, dtype=torch.int64), ("a", "b"), "")
     assert masks(data) == (data.labels, ("a", "b"))
-    with pytest.raises(ValueError, match="this one has masks, leave it out"):
+    with pytest.raises(ValueError, match="^threshold .*masks"):
         masks(data, 16)

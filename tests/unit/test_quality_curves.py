@@ -96,7 +96,7 @@ def test_the_test_labels_choose_nothing(module_denoiser: EDMDenoiser, monkeypatc
         data = original(name, split)
         return data._replace(labels=(data.labels + 1) % 10) if split == "test" else data
 
-    config = replace(CONFIG, num_test=None)
+    config = replace(CONFIG, num_test=None, probe_seeds=1, groups=2)
     honest = measure(config, module_denoiser)
     monkeypatch.setattr(datasets, "load", with_other_test_labels)
     fooled = measure(config, module_denoiser)
@@ -116,7 +116,7 @@ def test_interrupted_and_resumed_from_the_cache(module_denoiser: EDMDenoiser, tm
     assert all(path.stat().st_mtime_ns == time for path, time in times.items()), "what was there is used"
     for key in ("frechet", "floor", "power", "within", "between"):
         assert whole[key] == result[key], "a cache changes nothing"
-    with pytest.raises(ValueError, match="level-0.safetensors belongs to another measurement: remove the folder"):
+    with pytest.raises(ValueError, match="level-0.safetensors"):
         measure(replace(CONFIG, seed=1), module_denoiser, cache=tmp_path)
 
 
@@ -136,5 +136,5 @@ def test_the_levels_are_those_of_edms_grid() -> None:
 
 
 def test_embeddings_that_do_not_fit_are_refused(module_denoiser: EDMDenoiser) -> None:
-    with pytest.raises(ValueError, match=r"X must hold images of shape \(1, 28, 28\), got \(1, 8, 8\)"):
+    with pytest.raises(ValueError, match="^X .*1, 8, 8"):
         measure(replace(CONFIG, embeddings=("fashion-cnn",)), module_denoiser)

@@ -16,11 +16,11 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import requests
 import torch
 from torch import nn
 
 from repdyn import features, pretrained
-from repdyn.datasets._resume import Resuming
 from repdyn.denoisers import EDMDenoiser
 from repdyn.networks import UNet, UNetConfig
 
@@ -126,7 +126,7 @@ def test_load_takes_the_path_of_a_snapshot(write: Callable) -> None:
     x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     path = write(precond(unet))
     assert torch.equal(pretrained.load(path)(x, 0.3), pretrained.load_edm(path)(x, 0.3))
-    with pytest.raises(ValueError, match="does not say which images it was trained on"):
+    with pytest.raises(ValueError, match="snapshot.pkl .*images"):
         pretrained.provenance(path)
 
 
@@ -136,11 +136,13 @@ def test_load_fetches_an_official_snapshot_by_name_and_keeps_it(
     name = "edm-cifar10-32x32-uncond-vp"
     content, asked = write(precond(network())).read_bytes(), []
 
-    def receive(self: Resuming, url: str, output_file: str, *_: object) -> None:
+    def answer(url: str, **_: object) -> requests.Response:
         asked.append(url)
-        Path(output_file).write_bytes(content)
+        response = requests.Response()
+        response.status_code, response.raw = 200, io.BytesIO(content)
+        return response
 
-    monkeypatch.setattr(Resuming, "__call__", receive)
+    monkeypatch.setattr(requests, "get", answer)
     monkeypatch.setattr("pooch.os_cache", lambda folder: tmp_path / folder)
     first, again = pretrained.load(name), pretrained.load(name)
     assert asked == [f"https://nvlabs-fi-cdn.nvidia.com/edm/pretrained/{name}.pkl"]
@@ -149,9 +151,7 @@ def test_load_fetches_an_official_snapshot_by_name_and_keeps_it(
 
 
 def test_without_network_an_official_name_says_where_the_file_belongs(elsewhere: Path) -> None:
-    with pytest.raises(
-        ConnectionError, match=f"Put it by hand into {elsewhere}/cache/repdyn/weights, or pass its path"
-    ):
+    with pytest.raises(ConnectionError, match=f"{elsewhere}/cache/repdyn/weights"):
         pretrained.load("edm-cifar10-32x32-cond-ve")
 
 
@@ -190,35 +190,32 @@ def test_defaults_are_those_of_songunet(write: Callable) -> None:
 
 def test_other_networks_are_refused(write: Callable) -> None:
     unet = network()
-    supported = "supported is EDMPrecond around SongUNet, as DDPM\\+\\+ or NCSN\\+\\+"
     for ema, found in (
-        (precond(unet, outer="VPPrecond"), "holds a VPPrecond"),
-        (precond(unet, outer="iDDPMPrecond"), "holds a iDDPMPrecond"),
-        (precond(unet, inner="DhariwalUNet"), "holds a DhariwalUNet"),
-        (precond(unet, decoder_type="skip"), "holds a SongUNet of an unknown kind"),
-        (precond(unet, resample_filter=[1, 3, 3, 1]), "holds a SongUNet of an unknown kind"),
-        (precond(unet, channel_mult_emb=2), "holds a SongUNet of an unknown kind"),
-        (precond(unet, colour=1), "holds a SongUNet of an unknown kind"),
-        ("a string", "holds a str where a network belongs"),
+        (precond(unet, outer="VPPrecond"), "VPPrecond.*supported"),
+        (precond(unet, outer="iDDPMPrecond"), "iDDPMPrecond.*supported"),
+        (precond(unet, inner="DhariwalUNet"), "DhariwalUNet.*supported"),
+        (precond(unet, decoder_type="skip"), "'decoder_type': 'skip'.*supported"),
+        (precond(unet, resample_filter=[1, 3, 3, 1]), r"'resample_filter': \[1, 3, 3, 1\].*supported"),
+        (precond(unet, channel_mult_emb=2), "'channel_mult_emb': 2.*supported"),
+        (precond(unet, colour=1), "'colour': 1.*supported"),
+        ("a string", "a str .*supported"),
+        (precond(unet, model_channels=6), "model_channels"),
+        (precond(unet, dropout={}), "a dict"),
     ):
-        with pytest.raises(ValueError, match=f"{found}.*{supported}"):
+        with pytest.raises(ValueError, match=f"snapshot.pkl .*{found}"):
             pretrained.load_edm(write(ema))
-    with pytest.raises(ValueError, match="describes no network: model_channels must be a multiple of 4, got 6"):
-        pretrained.load_edm(write(precond(unet, model_channels=6)))
-    with pytest.raises(ValueError, match="describes its network with a dict"):
-        pretrained.load_edm(write(precond(unet, dropout={})))
 
 
 def test_tensors_that_do_not_fit_are_refused(write: Callable) -> None:
     lacking, strange, wide = network(), network(), network()
     del lacking.enc["8x8_conv"].bias
     strange.register_buffer("extra", torch.zeros(1))
-    for ema, message in (
-        (precond(lacking), "lacks \\['model.enc.8x8_conv.bias'\\], has \\[\\] too many"),
-        (precond(strange), "lacks \\[\\], has \\['model.extra'\\] too many"),
-        (precond(wide, model_channels=16), "has shape \\(.*\\), not \\(.*\\)"),
+    for ema, named in (
+        (precond(lacking), "lacks .'model.enc.8x8_conv.bias'."),
+        (precond(strange), "has .'model.extra'. too many"),
+        (precond(wide, model_channels=16), "model.* shape"),
     ):
-        with pytest.raises(ValueError, match=f"does not fit the network it describes: .*{message}"):
+        with pytest.raises(ValueError, match=f"snapshot.pkl .*{named}"):
             pretrained.load_edm(write(ema))
 
 
@@ -226,25 +223,23 @@ def test_tensors_that_do_not_fit_are_refused(write: Callable) -> None:
 def test_weights_that_are_not_finite_are_refused(write: Callable, value: float) -> None:
     unet = network()
     unet.map_layer0.weight.data[0, 0] = value
-    with pytest.raises(ValueError, match="holds NaN or infinity in model.map_layer0.weight"):
+    with pytest.raises(ValueError, match="NaN .*model.map_layer0.weight"):
         pretrained.load_edm(write(precond(unet)))
 
 
 def test_files_that_are_no_snapshots_are_refused(write: Callable, tmp_path: Path) -> None:
     path = write(precond(network()))
     whole = path.read_bytes()
-    for size in (0, 1, 100, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:size])
-        with pytest.raises(ValueError, match="snapshot.pkl is no readable EDM snapshot"):
+    cut = [whole[:size] for size in (0, 1, 100, len(whole) // 2, len(whole) - 1)]
+    for content in (*cut, b"<html>Not found</html>"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="snapshot.pkl .*(UnpicklingError|EOFError)"):
             pretrained.load_edm(path)
-    path.write_bytes(b"<html>Not found</html>")
-    with pytest.raises(ValueError, match="snapshot.pkl is no readable EDM snapshot: UnpicklingError"):
-        pretrained.load_edm(path)
     for content in ({"G_ema": 1}, [1, 2]):
         path.write_bytes(pickle.dumps(content))
-        with pytest.raises(ValueError, match="snapshot.pkl holds no 'ema'"):
+        with pytest.raises(ValueError, match="snapshot.pkl .*'ema'"):
             pretrained.load_edm(path)
-    with pytest.raises(ValueError, match="missing.pkl is no file: download a snapshot"):
+    with pytest.raises(ValueError, match="missing.pkl"):
         pretrained.load_edm(tmp_path / "missing.pkl")
 
 
@@ -301,7 +296,7 @@ def test_a_malicious_file_runs_nothing(write: Callable, tmp_path: Path, attack: 
         tensor = Call(torch._utils._rebuild_tensor_v2, storage, 0, (1,), (1,), False, OrderedDict())
         ema._modules["model"]._buffers["extra"] = tensor
     path = write(ema, **others)
-    with pytest.raises(ValueError, match=f"snapshot.pkl asks for .*{name}.*: refused, and nothing was run"):
+    with pytest.raises(ValueError, match=f"snapshot.pkl asks for .*{name}"):
         pretrained.load_edm(path)
     assert not target.exists()
 
@@ -326,7 +321,7 @@ def test_hand_written_pickles_run_nothing(tmp_path: Path, case: str) -> None:
     code, name = RAW[case]
     target, path = tmp_path / "pwned", tmp_path / "snapshot.pkl"
     path.write_bytes(code.replace(b"%s", os.fsencode(target)))
-    with pytest.raises(ValueError, match=f"asks for .*{name}.*: refused, and nothing was run"):
+    with pytest.raises(ValueError, match=f"snapshot.pkl asks for .*{name}"):
         pretrained.load_edm(path)
     assert not target.exists()
 
@@ -360,15 +355,15 @@ def test_storages_that_lie_are_refused(write: Callable) -> None:
     legacy = io.BytesIO()
     torch.save(torch.zeros(4), legacy, _use_new_zipfile_serialization=False)  # a tensor where a storage belongs
     whole = torch.zeros(4)._typed_storage().__reduce__()[1][0]
-    for data, size, message in (
-        (stream.getvalue(), 4, "no readable EDM snapshot"),
-        (legacy.getvalue(), 4, "holds a storage of an unknown kind"),
-        (whole[:-4], 4, "holds a storage that is cut off"),
-        (whole, 5, "no readable EDM snapshot: RuntimeError"),
+    for data, size, found in (
+        (stream.getvalue(), 4, "UnpicklingError"),
+        (legacy.getvalue(), 4, "unknown kind"),
+        (whole[:-4], 4, "cut off"),
+        (whole, 5, "RuntimeError"),
     ):
         storage = Call(torch.storage._load_from_bytes, data)
         ema = precond(network())
         tensor = Call(torch._utils._rebuild_tensor_v2, storage, 0, (size,), (1,), False, OrderedDict())
         ema._modules["model"]._buffers["extra"] = tensor
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=f"snapshot.pkl .*{found}"):
             pretrained.load_edm(write(ema))

@@ -71,18 +71,18 @@ def test_all_angles_have_the_given_cosine(overlap: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("call", "named"),
     [
-        (lambda: overlapping(10, 3, 3, 0.1, 0.5, 0), r"n must be at least \(K \+ 1\) d = 12"),
-        (lambda: overlapping(20, 3, 3, 0.1, 1.0, 0), r"overlap must be in \[0, 1\)"),
-        (lambda: random_bases(2, 3, 4, 0), "d must be at most n = 3"),
-        (lambda: alternate(X[:, :5], MODEL.bases), r"x must have shape \(num, 12\)"),
-        (lambda: alternate(X, 2 * torch.stack(MODEL.bases)), "orthonormal"),
-        (lambda: alternate(X, [MODEL.bases[0], MODEL.bases[1][:, :1]]), "one dimension d for all"),
-        (lambda: alternate(X, MODEL.bases, delta=0.0), "delta must be at least"),
-        (lambda: alternate(X, MODEL.bases, max_rounds=0), "max_rounds must be at least 1"),
+        (lambda: overlapping(10, 3, 3, 0.1, 0.5, 0), "^n .*12"),
+        (lambda: overlapping(20, 3, 3, 0.1, 1.0, 0), "^overlap"),
+        (lambda: random_bases(2, 3, 4, 0), "^d .*n = 3"),
+        (lambda: alternate(X[:, :5], MODEL.bases), "^x .*12"),
+        (lambda: alternate(X, 2 * torch.stack(MODEL.bases)), "^bases.*orthonormal"),
+        (lambda: alternate(X, [MODEL.bases[0], MODEL.bases[1][:, :1]]), "^bases .*one dimension"),
+        (lambda: alternate(X, MODEL.bases, delta=0.0), "^delta"),
+        (lambda: alternate(X, MODEL.bases, max_rounds=0), "^max_rounds"),
     ],
 )
-def test_what_makes_no_sense_is_refused(call: object, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_what_makes_no_sense_is_refused(call: object, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
         call()

@@ -89,9 +89,9 @@ def test_the_networks_by_hand() -> None:
         torch.testing.assert_close(classifier(x[None])[0], logits)
     flat = DATA.x.flatten(1)
     torch.testing.assert_close(denoiser(flat, SIGMA).view_as(DATA.x), denoiser(DATA.x, SIGMA))
-    with pytest.raises(ValueError, match="two patches of 30"):
+    with pytest.raises(ValueError, match="^x .*two patches"):
         denoiser(flat[:, 1:], SIGMA)
-    with pytest.raises(ValueError, match="start must be positive"):
+    with pytest.raises(ValueError, match="^start"):
         QuadraticDenoiser(30, 3, start=0.0)
 
 
@@ -165,9 +165,9 @@ def test_descent_in_the_span_is_the_descent() -> None:
 
 
 def test_a_rate_that_is_too_high_is_reported() -> None:
-    with pytest.raises(FloatingPointError, match="lower rate"):
+    with pytest.raises(FloatingPointError, match="rate"):
         list(descend(lambda w: denoising_loss(w, DATA.x, SIGMA), random_weights(4, 30), 10.0, 50))
-    with pytest.raises(RuntimeError, match="allow more"):
+    with pytest.raises(RuntimeError, match="after 3 steps"):
         train_classifier(MODEL, Descent(num=6, width=3, steps=3), 0)
 
 
@@ -198,7 +198,7 @@ def test_ends_of_the_stationary_ratio(width: int) -> None:
         assert stationary_ratio(n_snr2, 0.01, width) == pytest.approx(n_snr2 / 2, rel=2e-3)
         assert stationary_ratio(n_snr2, 1e4, width) == pytest.approx(1, abs=0.02)
     assert stationary_ratio(2.0, 1.0, width) == pytest.approx(1, abs=1e-5)
-    with pytest.raises(ValueError, match="strength must be positive"):
+    with pytest.raises(ValueError, match="^strength"):
         stationary_ratio(1.0, 0.0, width)
 
 
@@ -251,9 +251,9 @@ def test_a_known_power_and_a_known_switch() -> None:
     assert 0 < fit.between_seeds < 0.05
     assert switch(x, (x / 1.7) ** 3) == pytest.approx((1.7, 3.0))
     for bad in (x + 1, 1 / x, np.ones(7) * 0.5):
-        with pytest.raises(ValueError, match="cross one"):
+        with pytest.raises(ValueError, match="^ratios"):
             switch(x, bad)
-    with pytest.raises(ValueError, match="seeds > 1"):
+    with pytest.raises(ValueError, match="ratios .*seeds > 1"):
         exponent(x, noisy[:, :1])
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ValueError, match="ratios .*positive"):
         exponent(x, noisy - 100)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repdyn.networks import UNet, UNetConfig
-from repdyn.networks.blocks import Block, Conv, FourierEmbedding, PositionalEmbedding
+from repdyn.networks.blocks import SKIP_SCALE, Block, Conv, FourierEmbedding, PositionalEmbedding
 
 # ------------------------------------------------------------------------------------------------ names and shapes
 
@@ -329,7 +329,8 @@ def test_attention_pixel_by_pixel() -> None:
     torch.manual_seed(0)
     layer = Block(8, 8, 4, attention=True)
     layer.proj = nn.Identity()
-    x = images(2, 8, 3)
+    layer.conv1.weight.zero_()  # the residual branch: what attends is the scaled input
+    x = SKIP_SCALE * images(2, 8, 3)
     qkv = F.conv2d(layer.norm2(x), layer.qkv.weight, layer.qkv.bias).reshape(2, 8, 3, 9).double()  # (B, C, qkv, HW)
     expected = torch.empty(2, 8, 9, dtype=torch.float64)
     for image in range(2):
@@ -338,7 +339,8 @@ def test_attention_pixel_by_pixel() -> None:
             scores = [math.exp(query @ qkv[image, :, 1, there] / math.sqrt(8)) for there in range(9)]
             values = sum(score * qkv[image, :, 2, there] for there, score in enumerate(scores))
             expected[image, :, here] = values / sum(scores)
-    torch.testing.assert_close(layer._attend(x).double(), expected.reshape(x.shape), rtol=1e-4, atol=1e-5)
+    attended = layer(images(2, 8, 3), torch.zeros(2, 4)) / SKIP_SCALE - x
+    torch.testing.assert_close(attended.double(), expected.reshape(x.shape), rtol=1e-4, atol=1e-5)
 
 
 def test_positional_embedding_by_formula() -> None:
@@ -359,14 +361,7 @@ def test_fourier_embedding_by_formula() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("variant", "adm", "variant must be 'ddpmpp' or 'ncsnpp', got 'adm'"),
-        ("resolution", 30, "resolution 30 cannot be halved 2 times"),
-        ("model_channels", 30, "model_channels must be a multiple of 4, got 30"),
-    ],
-)
-def test_a_configuration_that_makes_no_network_is_refused(field: str, value: object, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize(("field", "value"), [("variant", "adm"), ("resolution", 30), ("model_channels", 30)])
+def test_a_configuration_that_makes_no_network_is_refused(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"^{field}"):
         UNetConfig(**{field: value})

@@ -75,16 +75,10 @@ def test_hidden_layers_of_any_width_and_dropout_in_training_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((0, (4,)), "n must be"),
-        ((4, ()), "widths is empty"),
-        ((4, (0,)), "widths must be"),
-        ((4, (4,), 1.0), "dropout"),
-    ],
+    ("arguments", "named"), [((0, (4,)), "n"), ((4, ()), "widths"), ((4, (0,)), "widths"), ((4, (4,), 1.0), "dropout")]
 )
-def test_sizes_that_make_no_network_are_refused(arguments: tuple, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_sizes_that_make_no_network_are_refused(arguments: tuple, named: str) -> None:
+    with pytest.raises(ValueError, match=f"^{named} "):
         MLP(*arguments)
 
 
@@ -94,7 +88,7 @@ def test_time_is_continuous_in_sigma() -> None:
     torch.testing.assert_close(denoiser.timestep(between), torch.tensor([10.5, 500.5]), rtol=0, atol=1e-3)
     ends = torch.tensor([1e-6, LEVELS[0], LEVELS[-1]], dtype=torch.float32)
     torch.testing.assert_close(denoiser.timestep(ends), torch.tensor([0.0, 0, 999]))
-    with pytest.raises(ValueError, match="sigma must be at most 157"):
+    with pytest.raises(ValueError, match="^sigma .*157"):
         denoiser(torch.zeros(1, 3), 200.0)
 
 
@@ -148,25 +142,17 @@ def test_features_of_vectors_are_the_hidden_layers(data: Tensor) -> None:
     assert list(extract(denoiser, data[:5], 0.4, ["hidden2"], noisy_input=True, draws=2)) == ["hidden2"]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"n": 0}, "n must be at least 1"),
-        ({"hidden": 0}, "hidden must be at least 1"),
-        ({"layers": 1}, "layers must be at least 2"),
-        ({"num_steps": 1}, "num_steps must be at least 2"),
-    ],
-)
-def test_what_is_no_mlp_is_refused(options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        MLPDenoiser(**{"n": 3} | options)
+@pytest.mark.parametrize(("name", "value"), [("n", 0), ("hidden", 0), ("layers", 1), ("num_steps", 1)])
+def test_what_is_no_mlp_is_refused(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"^{name} .*{value}"):
+        MLPDenoiser(**{"n": 3} | {name: value})
 
 
 @pytest.mark.parametrize("denoiser", [MLPDenoiser(3, 4), MoLRGDenoiser(3, 1, 2)])
 def test_samples_of_another_size_and_bad_levels_are_refused(denoiser: torch.nn.Module) -> None:
-    with pytest.raises(ValueError, match=r"x must hold 3 numbers a sample, got shape \(2, 4\)"):
+    with pytest.raises(ValueError, match="^x .*2, 4"):
         denoiser(torch.zeros(2, 4), 1.0)
-    with pytest.raises(ValueError, match="sigma must be positive and finite"):
+    with pytest.raises(ValueError, match="^sigma"):
         denoiser(torch.zeros(2, 3), 0.0)
 
 
@@ -239,14 +225,14 @@ def test_it_is_a_denoiser_like_any_other(data: Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "options", "message"),
+    ("arguments", "options", "named"),
     [
-        ((3, 4, 1), {}, "d must be at most n = 3, got 4"),
-        ((3, 1, 0), {}, "K must be at least 1"),
-        ((3, 1, 2), {"delta": 1.0}, r"delta must be in \[0, 1\)"),
-        ((3, 1, 2), {"delta": 0.0, "learn_delta": True}, "delta must be at least"),
+        ((3, 4, 1), {}, "d"),
+        ((3, 1, 0), {}, "K"),
+        ((3, 1, 2), {"delta": 1.0}, "delta"),
+        ((3, 1, 2), {"delta": 0.0, "learn_delta": True}, "delta"),
     ],
 )
-def test_what_is_no_mixture_is_refused(arguments: tuple, options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_what_is_no_mixture_is_refused(arguments: tuple, options: dict, named: str) -> None:
+    with pytest.raises(ValueError, match=f"^{named} "):
         MoLRGDenoiser(*arguments, **options)

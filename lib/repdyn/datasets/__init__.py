@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from repdyn.datasets import _decode, _files
-from repdyn.datasets._files import Archive, Decoded
+from repdyn.datasets import _decode, archives
 from repdyn.datasets._folder import image_folder
 from repdyn.datasets._split import stratified_split
-from repdyn.datasets._table import DESCRIPTIONS, DIGIT_CLASSES, FASHION_CLASSES, IDX, PACKED, Description
+from repdyn.datasets.archives import Archive, Decoded
+from repdyn.datasets.table import DESCRIPTIONS, DIGIT_CLASSES, FASHION_CLASSES, IDX, PACKED, Description
 from repdyn.images import ImageSet
 
 __all__ = [
@@ -112,7 +112,7 @@ def _idx_file(name: str, filename: str, path: str | os.PathLike | None) -> np.nd
     source = IDX[name]
     known_hash, content_sha256 = source.files[filename]
     archive = Archive(name, filename, known_hash, source.url)
-    place = _files.find(archive, path) or _files.download(archive)
+    place = archives.find(archive, path) or archives.download(archive)
     content = _decoding(place, _decode.gunzip, place.read_bytes())
     if hashlib.sha256(content).hexdigest() != content_sha256:
         raise ValueError(f"{place} does not hold the official {filename}: remove it and load again")
@@ -121,17 +121,17 @@ def _idx_file(name: str, filename: str, path: str | os.PathLike | None) -> np.nd
 
 def _packed(name: str, split: str, path: str | os.PathLike | None) -> Decoded:
     packed = PACKED[name]
-    place = _files.find(packed.archive, path)
-    kept = _files.decoded_file(packed.archive, split)
+    place = archives.find(packed.archive, path)
+    kept = archives.decoded_file(packed.archive, split)
     if place is None and not kept.is_file():
-        place = _files.download(packed.archive)
-    content = _files.read_verified(packed.archive, place) if place else b""
+        place = archives.download(packed.archive)
+    content = archives.read_verified(packed.archive, place) if place else b""
     if kept.is_file():
-        return _files.read_decoded(kept)
-    others = [_files.read_verified(one, _files.find(one, path) or _files.download(one)) for one in packed.beside]
+        return archives.read_decoded(kept)
+    others = [archives.read_verified(one, archives.find(one, path) or archives.download(one)) for one in packed.beside]
     their_split = packed.renamed.get(split, split)
     data = _decoding(place, packed.decode, content, packed.layout, their_split, packed.num_test, *others)
-    _files.keep_decoded(kept, data)
+    archives.keep_decoded(kept, data)
     return data
 
 

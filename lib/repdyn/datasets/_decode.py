@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from repdyn.datasets._files import Decoded
 from repdyn.datasets._split import stratified_split
+from repdyn.datasets.archives import Decoded
 
 _DAMAGED = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError)
 

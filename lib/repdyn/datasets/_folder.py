@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from repdyn.datasets._decode import stack
-from repdyn.datasets._files import Decoded, roots
+from repdyn.datasets.archives import Decoded, roots
 
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # eight bits a channel, or fewer
 

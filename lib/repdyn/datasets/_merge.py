@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from repdyn.datasets import _decode
-from repdyn.datasets._files import Decoded
+from repdyn.datasets.archives import Decoded
 
 __all__ = ["FOUR_CLASSES", "four_classes", "halve_images", "halve_labels"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.io
 
 from repdyn.datasets._decode import members, pixels, stack
-from repdyn.datasets._files import Decoded
+from repdyn.datasets.archives import Decoded
 
 SIDE = 64  # pixels, of the reduced copies too
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from repdyn._files import read_state, write_tensors
-from repdyn.datasets import _files
+from repdyn.datasets import archives
 from repdyn.denoisers import EDMDenoiser, VPDenoiser
 from repdyn.pretrained.edm import load_edm
 from repdyn.pretrained.hub import ImageEncoder, LatentDenoiser, load_ddpm, load_dit, load_mae
@@ -110,9 +110,9 @@ def _shipped(name: str | os.PathLike) -> contextlib.AbstractContextManager[Path]
 
 def _download(url: str) -> Path:
     """A snapshot in the cache. Its publisher states no hash; a damaged one is refused when it is read."""
-    folder = _files.cache() / "weights"
+    folder = archives.cache() / "weights"
     try:
-        return _files.fetch(url, folder)
+        return archives.fetch(url, folder)
     except OSError as error:
         raise ConnectionError(
             f"{url} could not be downloaded ({error}). Put it by hand into {folder}, or pass its path."

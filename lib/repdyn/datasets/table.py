@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from repdyn.datasets import _decode, _merge, _photographs
-from repdyn.datasets._files import Archive, Decoded
+from repdyn.datasets.archives import Archive, Decoded
 
 FASHION_CLASSES = (
     "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
