@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -14,8 +13,10 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from repdyn._files import replacing
+from repdyn.records._starts import lap
+from repdyn.records.fresh import describe, key, require
 
-__all__ = ["SweepError", "kept", "run"]
+__all__ = ["SweepError", "result_file", "run"]
 
 
 class SweepError(RuntimeError):
@@ -35,9 +36,10 @@ def run(
     Runs go through :class:`joblib.Parallel`: one after the other, unless the caller says otherwise, as in
     ``with joblib.parallel_config(n_jobs=4):`` or, on a cluster, ``with joblib.parallel_config(backend="dask"):``.
 
-    With ``cache``, a folder that all workers see, each result is kept there under its configuration's digest, and a
-    sweep that is started again goes on from what is there. ``folder`` is the run's own, for a state to go on from
-    after a kill; it is removed when the run is done. Without ``cache`` it is None.
+    With ``cache``, a folder that all workers see, each result is kept there with its configuration, and a sweep that is
+    started again goes on from what is there; a file of another configuration is refused, and that run fails.
+    ``folder`` is the run's own, for a state to go on from after a kill; it is removed when the run is done. Without
+    ``cache`` it is None.
 
     A run that raises does not stop the others. In the end a :class:`SweepError` says which failed, and why; but if
     nothing but downloads failed, the first ``ConnectionError`` is raised.
@@ -51,6 +53,7 @@ def run(
             results[index] = result
             if error is not None:
                 failures[index] = error
+            lap()
             bar.update()
     if failures and all(isinstance(error, ConnectionError) for error in failures.values()):
         raise failures[min(failures)]
@@ -63,9 +66,9 @@ def run(
     return results
 
 
-def kept(config: Any, cache: str | os.PathLike) -> Path:
+def result_file(config: Any, cache: str | os.PathLike) -> Path:
     """The file that keeps the result of ``config`` in the folder ``cache``, there or not."""
-    return Path(cache) / f"{hashlib.sha256(repr(config).encode()).hexdigest()[:16]}.json"
+    return Path(cache) / f"{key(config)}.json"
 
 
 def _attempt(
@@ -80,18 +83,21 @@ def _attempt(
 def _obtain(measure: Callable[[Any, Path | None], Any], config: Any, cache: Path | None) -> Any:
     if cache is None:
         return _plain(measure(config, None))
-    path = kept(config, cache)
+    path = result_file(config, cache)
     if not path.exists():
         folder = path.with_suffix("")
         folder.mkdir(parents=True, exist_ok=True)
-        result = json.dumps(measure(config, folder), allow_nan=False)
+        result = _plain(measure(config, folder))
         with replacing(path) as temporary:
-            temporary.write_text(result)
+            temporary.write_text(json.dumps(describe(config) | {"result": result}))
         shutil.rmtree(folder, ignore_errors=True)  # an equal run beside this one may have done so
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        entry = json.loads(path.read_text())
+        entry["result"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}): remove it, and the run is made again") from error
+    require(path, entry, config)
+    return entry["result"]
 
 
 def _plain(result: Any) -> Any:

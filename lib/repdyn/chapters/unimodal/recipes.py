@@ -12,7 +12,7 @@ from repdyn.records import Recipe
 
 __all__ = ["RECIPES", "CIFAR", "CIFAR_SLICE", "FULL", "SLICE"]
 
-FULL = CurveConfig(dataset="fashion-mnist", splits=1)
+FULL = CurveConfig(dataset="fashion-mnist", splits=1, precision="bf16")
 # One layer and two levels: which of several is best may turn on a single image, and so on how a processor rounds.
 SLICE = replace(
     FULL,
