@@ -53,8 +53,8 @@ _CIFAR_STAGE = replace(
 
 
 def _stages(preset: str, images: tuple[int, ...]) -> tuple[str, ...]:
-    """What ``repdyn train`` leaves behind along the way."""
-    return tuple(f"runs/{preset}/weights-{num}.safetensors" for num in images)
+    """What ``repdyn train`` leaves behind along the way, in the folder of runs."""
+    return tuple(f"{preset}@{num}" for num in images)
 
 
 _CIFAR_TRAINING = TrainingCurveConfig(
