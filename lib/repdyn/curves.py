@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -200,14 +200,14 @@ def _extract(
 ) -> FeatureFolder:
     """A folder with the features of all images, a file a noise level; only one level is in memory."""
     folder = FeatureFolder(cache)
-    asked = Extraction(
-        sigma=config.sigmas[0],
-        layers=tuple(layers),
-        noisy_input=config.noisy_input,
-        draws=config.draws,
-        seed=config.seed,
-        precision=config.precision,
-    )
     for level, sigma in enumerate(tqdm(config.sigmas, desc="features", unit="level", disable=not progress)):
-        folder.provide(level, denoiser, images, replace(asked, sigma=sigma, seed=config.seed + 1000 * level))
+        asked = Extraction(
+            sigma,
+            tuple(layers),
+            config.noisy_input,
+            config.draws,
+            seed=config.seed + 1000 * level,
+            precision=config.precision,
+        )
+        folder.provide(level, denoiser, images, asked)
     return folder

@@ -92,6 +92,7 @@ def extract(
     sigma, known = float(sigma), denoiser.feature_layers()
     layers = [*known, POSTERIOR] if layers is None else list(dict.fromkeys(layers))
     _check(layers, known, images, sigma, draws, pool)
+    check_precision(precision)
     device = next(denoiser.parameters(), images).device
     rngs = [np.random.default_rng([seed, draw]) for draw in range(draws if noisy_input else 1)]
     activations: dict[str, Tensor] = {}

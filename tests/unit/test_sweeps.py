@@ -95,6 +95,16 @@ def test_a_run_goes_on_from_its_own_folder(tmp_path: Path) -> None:
     assert [path.suffix for path in tmp_path.iterdir()] == [".json"]  # nothing else is left
 
 
+def test_what_another_run_left_in_the_folder_is_refused(tmp_path: Path) -> None:
+    for config in CONFIGS[:2]:
+        with pytest.raises(KeyboardInterrupt):
+            sweeps.run(interrupted_once, [config], cache=tmp_path)
+    first, second = (sweeps.result_file(config, tmp_path).with_suffix("") for config in CONFIGS[:2])
+    (first / "run.json").replace(second / "run.json")
+    with pytest.raises(sweeps.SweepError, match="belongs to another measurement .value: 3 there, 1 asked for"):
+        sweeps.run(interrupted_once, CONFIGS[1:2], cache=tmp_path)
+
+
 def not_finite(config: Numbers, folder: Path | None) -> float:
     return float("nan")
 

@@ -72,6 +72,16 @@ def test_weights_along_a_training_are_found_in_the_folder_of_runs(
         pretrained.load("small@1")
 
 
+def test_other_weights_under_the_same_name_are_not_taken_for_those_that_were(
+    weights: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = TrainingCurveConfig(CURVE, weights[:1], untrained=False)
+    measure(config, cache=tmp_path / "cache")
+    Path(weights[0]).write_bytes(Path(weights[1]).read_bytes())
+    with pytest.raises(sweeps.SweepError, match="belongs to another measurement .network: "):
+        measure(config, cache=tmp_path / "cache")
+
+
 def test_without_the_untrained_network(weights: tuple[str, ...], tiny: TrainConfig) -> None:
     (stage,) = measure(TrainingCurveConfig(CURVE, weights[1:], untrained=False))["stages"]
     assert stage["images"] == 4 * tiny.batch_size

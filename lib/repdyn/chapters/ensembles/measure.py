@@ -22,7 +22,7 @@ from repdyn.chapters.ensembles.objectives import ClassifyingEncoder
 from repdyn.images import to_unit_range
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.records import sweeps
-from repdyn.records.cache import Extraction, FeatureFolder, LayerFeatures
+from repdyn.records.cache import Extraction, FeatureFolder, LayerFeatures, identity
 from repdyn.training import TrainConfig
 
 __all__ = [
@@ -123,7 +123,14 @@ def measure(
     source fails; the others are kept.
     """
     plans = [replace(config, sources=(source,)) for source in config.sources]
-    return {"results": sum(sweeps.run(_measured, plans, cache=cache, progress=progress, desc="sources"), [])}
+    return {
+        "results": sum(sweeps.run(_measured, plans, cache=cache, progress=progress, desc="sources", inputs=_inputs), [])
+    }
+
+
+def _inputs(config: EnsembleConfig) -> dict[str, str]:
+    """A name may stand for other weights after another training."""
+    return {"network": identity(pretrained.load(config.weights))} if config.sources == ("weights",) else {}
 
 
 def _measured(config: EnsembleConfig, folder: Path | None) -> list[dict[str, Any]]:
