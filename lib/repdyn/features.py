@@ -100,11 +100,11 @@ def extract(
         for start in range(0, len(images), batch_size):
             x0 = images[start : start + batch_size]
             x0 = to_unit_range(x0) if x0.dtype == torch.uint8 else x0.float()
-            sums: dict[str, Tensor] = dict.fromkeys(layers, 0)
+            sums: dict[str, Tensor] = {}
             for rng in rngs:
                 x = x0 + sigma * _noise(rng, x0) if noisy_input else x0
                 for name, value in _read(denoiser, x.to(device), sigma, layers, known, pool).items():
-                    sums[name] = sums[name] + value
+                    sums[name] = sums[name] + value if name in sums else value
             for name in layers:
                 mean = sums[name].cpu() / len(rngs)
                 if name not in activations:  # one array for all images: joining parts would need the memory twice

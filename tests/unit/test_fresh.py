@@ -37,8 +37,8 @@ def changed(**changes: Any) -> dict[str, Any]:
 
 
 def test_what_was_described_is_what_is_asked_for() -> None:
-    described = json.loads(json.dumps(describe(ASKED, 2, images="abc")))
-    assert differences(described, ASKED, 2, images="abc") == []
+    described = json.loads(json.dumps(describe(ASKED, {"images": "abc"}, 2)))
+    assert differences(described, ASKED, {"images": "abc"}, 2) == []
     assert differences(changed(share=0.5, size=3.0), ASKED) == [], "a number is a number"
 
 
@@ -61,8 +61,8 @@ def test_a_change_is_named(changes: dict[str, Any], line: str) -> None:
 
 
 def test_versions_and_inputs_are_named() -> None:
-    described = describe(ASKED, 1, images="abc", network="n")
-    assert differences(described, ASKED, 2, images="abd", network="n") == [
+    described = describe(ASKED, {"images": "abc", "network": "n"})
+    assert differences(described, ASKED, {"images": "abd", "network": "n"}, 2) == [
         "version: 1 there, 2 asked for",
         'images: "abc" there, "abd" asked for',
     ]

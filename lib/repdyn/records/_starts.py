@@ -28,7 +28,7 @@ class Starts:
 
     def __enter__(self) -> Starts:
         if self._file is not None and self._file.exists():
-            self._earlier = self._read()
+            self._earlier = self._read(self._file)
         self._started = time.monotonic()
         self._save()
         _running.append(self)
@@ -43,15 +43,15 @@ class Starts:
         """Seconds so far, all starts together."""
         return self._earlier + time.monotonic() - self._started
 
-    def _read(self) -> float:
+    def _read(self, file: Path) -> float:
         try:
-            left = json.loads(self._file.read_text())
+            left = json.loads(file.read_text())
             version, seconds = left["version"], float(left["seconds"])
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{self._file} is damaged ({error!r}): remove its folder") from error
+            raise ValueError(f"{file} is damaged ({error!r}): remove its folder") from error
         if version != self._version:
             raise ValueError(
-                f"{self._file.parent} holds parts that version {version} of the measurement made, "
+                f"{file.parent} holds parts that version {version} of the measurement made, "
                 f"and this is version {self._version}: remove the folder"
             )
         return seconds

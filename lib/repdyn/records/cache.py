@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 import weakref
@@ -40,7 +41,7 @@ def kept(path: Path | None, config: Any, inputs: Mapping[str, str], compute: Cal
         write_tensors(path, tensors, _metadata(config, inputs) | {"numbers": json.dumps(numbers)})
         lap()
     tensors, metadata = read_state(path)
-    require(path, _described(metadata), config, **inputs)
+    require(path, _described(metadata), config, inputs)
     return json.loads(metadata["numbers"]), tensors
 
 
@@ -68,7 +69,8 @@ def digest(tensors: Iterable[Tensor]) -> str:
     sha256 = hashlib.sha256()
     for value in tensors:
         sha256.update(f"{value.dtype} {tuple(value.shape)}".encode())
-        sha256.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())  # bfloat16 too
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        sha256.update(flat.view(torch.uint8).numpy().data)  # bytes: numpy has no bfloat16
     return sha256.hexdigest()
 
 
@@ -91,7 +93,7 @@ class FeatureFolder:
     Files that are there already are kept and used, if they are what is asked for.
     """
 
-    def __init__(self, path: str | Path | None) -> None:
+    def __init__(self, path: str | os.PathLike | None) -> None:
         self.temporary = path is None
         self.path = Path(tempfile.mkdtemp(prefix="repdyn-")) if path is None else Path(path)
         if self.temporary:
@@ -111,7 +113,7 @@ class FeatureFolder:
         if path.exists():
             with _opened(path) as file:
                 metadata = file.metadata() or {}
-            require(path, _described(metadata), asked, **inputs)
+            require(path, _described(metadata), asked, inputs)
             return
         write_tensors(path, features.extract(denoiser, images, **vars(asked)), _metadata(asked, inputs))
         lap()
@@ -145,7 +147,7 @@ def _opened(path: Path) -> Iterator[safe_open]:
 
 
 def _metadata(config: Any, inputs: Mapping[str, str]) -> dict[str, str]:
-    return {"description": json.dumps(describe(config, **inputs))}
+    return {"description": json.dumps(describe(config, inputs))}
 
 
 def _described(metadata: Mapping[str, str]) -> dict[str, Any]:

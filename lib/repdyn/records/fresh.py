@@ -14,15 +14,17 @@ from repdyn.training import TrainConfig, config_from_dict
 __all__ = ["describe", "differences", "key", "plain", "require"]
 
 
-def describe(config: Any, version: int = 1, **inputs: str) -> dict[str, Any]:
+def describe(config: Any, inputs: Mapping[str, str] | None = None, version: int = 1) -> dict[str, Any]:
     """All that a result depends on, as JSON holds it: its configuration, the version of its code, and its inputs.
 
     ``inputs`` are digests of what no configuration can hold, such as weights and images.
     """
-    return {"config": plain(config), "version": version, "inputs": inputs}
+    return {"config": plain(config), "version": version, "inputs": dict(inputs or {})}
 
 
-def differences(described: Mapping[str, Any], config: Any, version: int = 1, **inputs: str) -> list[str]:
+def differences(
+    described: Mapping[str, Any], config: Any, inputs: Mapping[str, str] | None = None, version: int = 1
+) -> list[str]:
     """Why ``described``, from :func:`describe`, is not what is asked for: a line for each reason, none if it is.
 
     The recorded configuration is read as one of today's kind: a field that it lacks has its default, so that a new
@@ -31,7 +33,7 @@ def differences(described: Mapping[str, Any], config: Any, version: int = 1, **i
     without a version has version 1.
     """
     found = _differences(described.get("config"), config, "")
-    asked = {"version": version, **inputs}
+    asked = {"version": version, **(inputs or {})}
     there = {"version": described.get("version", 1), **described.get("inputs", {})}
     names = list(dict.fromkeys([*asked, *there]))
     return found + [
@@ -39,12 +41,14 @@ def differences(described: Mapping[str, Any], config: Any, version: int = 1, **i
     ]
 
 
-def require(path: str | os.PathLike, described: Mapping[str, Any], config: Any, **inputs: str) -> None:
+def require(
+    path: str | os.PathLike, described: Mapping[str, Any], config: Any, inputs: Mapping[str, str] | None = None
+) -> None:
     """Raise ``ValueError``, with what differs, unless the file ``path``, so ``described``, is what is asked for.
 
     The one rule of what is kept on the way: what belongs to another measurement is refused, never used or replaced.
     """
-    reasons = differences(described, config, **inputs)
+    reasons = differences(described, config, inputs)
     if reasons:
         raise ValueError(
             f"{path} belongs to another measurement ({'; '.join(reasons)}): remove the folder, or choose another cache"

@@ -118,7 +118,7 @@ def _file(name: str, folder: str | os.PathLike | None) -> Any:
 def read(recipe: Recipe, folder: str | os.PathLike | None = None) -> dict[str, Any]:
     """The record of ``recipe``. One of another configuration or version is not found: ``ValueError`` says why."""
     record = read_any(recipe.name, folder)
-    reasons = differences(record, recipe.config, recipe.version)
+    reasons = differences(record, recipe.config, version=recipe.version)
     if reasons:
         raise ValueError(
             f"record {recipe.name!r} is not what its recipe asks for ({'; '.join(reasons)}): "

@@ -103,24 +103,24 @@ def _obtain(
         _claim(folder / "run.json", config, told)
         result = _plain(measure(config, folder))
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps(describe(config, **told) | {"result": result}))
+            temporary.write_text(json.dumps(describe(config, told) | {"result": result}))
         shutil.rmtree(folder, ignore_errors=True)  # an equal run beside this one may have done so
     try:
         entry = json.loads(path.read_text())
         entry["result"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}): remove it, and the run is made again") from error
-    require(path, entry, config, **told)
+    require(path, entry, config, told)
     return entry["result"]
 
 
 def _claim(path: Path, config: Any, told: Mapping[str, str]) -> None:
     """Say in a run's folder whose it is; what another run left there is refused."""
     if path.exists():
-        require(path, json.loads(path.read_text()), config, **told)
+        require(path, json.loads(path.read_text()), config, told)
         return
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(describe(config, **told)))
+        temporary.write_text(json.dumps(describe(config, told)))
 
 
 def _plain(result: Any) -> Any:
