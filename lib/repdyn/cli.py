@@ -191,8 +191,8 @@ def record(name: str | None, listing: bool, out: Path, jobs: int) -> None:
 
     Writes OUT/NAME.json. What is done, features or the runs of a sweep, is kept in OUT/NAME until then.
 
-    --list has a line for each record: recorded, missing or stale (made with another configuration), how long it took,
-    when, and on what.
+    --list has a line for each record: missing, stale and why (what of its configuration or version differs), or
+    recorded, how long it took, when, and on what.
     """
     if listing:
         for known in [name] if name else recipes.RECIPES:

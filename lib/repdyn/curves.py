@@ -19,7 +19,7 @@ from repdyn.metrics.resampling import peak_height
 from repdyn.networks.unet import UNet
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.probes import Curves, probe_curves
-from repdyn.records.cache import FeatureFolder, LayerFeatures, digest, identity
+from repdyn.records.cache import Extraction, FeatureFolder, LayerFeatures
 
 __all__ = [
     "CurveConfig",
@@ -41,7 +41,7 @@ class CurveConfig:
     layer is chosen there, and the probes are fitted to the rest. ``noisy_input`` averages features over ``draws``
     draws of noise. ``layers`` names the hidden layers that are read (default: all of them); without ``posterior`` the
     forward pass stops at the deepest. ``l2`` is the probes' penalty; of several, each (split, layer, sigma) takes the
-    one with the highest validation accuracy, the strongest of equals.
+    one with the highest validation accuracy, the strongest of equals. ``precision`` is that of the features.
     """
 
     weights: str = "fashion-small"
@@ -59,8 +59,10 @@ class CurveConfig:
     pixels: bool = True
     untrained: bool = False
     seed: int = 0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
+        features.check_precision(self.precision)
         if not self.sigmas or any(low >= high for low, high in zip(self.sigmas, self.sigmas[1:])):
             raise ValueError(f"sigmas must rise from one to the next, at least one, got {self.sigmas}: sort them")
         if self.splits < 1 or not 0 < self.validation < 1:
@@ -197,14 +199,15 @@ def _extract(
     progress: bool,
 ) -> FeatureFolder:
     """A folder with the features of all images, a file a noise level; only one level is in memory."""
-    folder, source = FeatureFolder(cache), ""
-    if not folder.temporary:  # what features depend on, and nothing that only the probes do
-        source = f"{identity(denoiser)}, images {digest([images])}, "
-        source += f"noisy {config.noisy_input}, draws {config.draws}, seed {config.seed}, layers {layers}"
-    for index, sigma in enumerate(tqdm(config.sigmas, desc="features", unit="level", disable=not progress)):
-
-        def compute(sigma: float = sigma, seed: int = config.seed + 1000 * index) -> dict[str, Tensor]:
-            return features.extract(denoiser, images, sigma, layers, config.noisy_input, config.draws, seed=seed)
-
-        folder.provide(index, f"sigma {sigma}, {source}", compute)
+    folder = FeatureFolder(cache)
+    for level, sigma in enumerate(tqdm(config.sigmas, desc="features", unit="level", disable=not progress)):
+        asked = Extraction(
+            sigma,
+            tuple(layers),
+            config.noisy_input,
+            config.draws,
+            seed=config.seed + 1000 * level,
+            precision=config.precision,
+        )
+        folder.provide(level, denoiser, images, asked)
     return folder

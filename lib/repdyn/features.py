@@ -9,9 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from repdyn.denoisers import evaluating
 from repdyn.images import to_unit_range
 
-__all__ = ["POSTERIOR", "default_device", "extract", "layers", "supports_bf16"]
+__all__ = [
+    "POSTERIOR",
+    "autocast",
+    "check_precision",
+    "default_device",
+    "extract",
+    "layers",
+    "supports_bf16",
+]
 
 #: Name under which :func:`extract` returns the denoiser's output itself, never averaged over positions.
 POSTERIOR = "posterior"
@@ -41,6 +50,18 @@ def supports_bf16(device: torch.device | str) -> bool:
     return bool(native and native())
 
 
+def check_precision(precision: str) -> None:
+    """Raise ``ValueError`` unless ``precision`` is one that features can be measured in: 'float32' or 'bf16'."""
+    if precision not in ("float32", "bf16"):
+        raise ValueError(f"precision must be 'float32' or 'bf16', got {precision!r}")
+
+
+def autocast(device: torch.device | str, precision: str) -> torch.autocast:
+    """A context in which networks on ``device`` compute in ``precision``; errors are those of `check_precision`."""
+    check_precision(precision)
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
+
+
 @torch.no_grad()
 def extract(
     denoiser: nn.Module,
@@ -53,7 +74,7 @@ def extract(
     *,
     batch_size: int = 256,
     seed: int = 0,
-    bf16: bool | None = None,
+    precision: str = "float32",
 ) -> dict[str, Tensor]:
     """Features of ``images`` at noise level ``sigma``: for each layer a float32 tensor, (N, C) or maps, on the CPU.
 
@@ -62,69 +83,63 @@ def extract(
     (2025) propose; with ``noisy_input`` it is the image plus ``sigma`` times noise, and features are averaged over
     ``draws`` draws that depend on ``seed`` alone.
     ``pool`` is 'mean' (over positions), 'none' (flattened), or 'maps': activations as they are, (N, C, h, w), for a
-    probe of pixels. ``bf16`` is decided by :func:`supports_bf16` unless given. The denoiser is used on the device its
-    weights are on, in evaluation mode.
+    probe of pixels. The network computes in ``precision``, 'float32' or 'bf16', whatever the machine. The denoiser is
+    used on the device its weights are on, in evaluation mode.
 
-    Raises ``ValueError`` for an unknown layer or ``pool``, a wrong shape, NaN, or a sigma that is not positive.
+    Raises ``ValueError`` for an unknown layer, ``pool`` or ``precision``, a wrong shape, NaN, or a sigma that is not
+    positive.
     """
-    sigma = float(sigma)
-    known = denoiser.feature_layers()
-    wanted = list(known) + [POSTERIOR] if layers is None else list(dict.fromkeys(layers))
-    _check(wanted, known, images, sigma, draws, pool)
+    sigma, known = float(sigma), denoiser.feature_layers()
+    layers = [*known, POSTERIOR] if layers is None else list(dict.fromkeys(layers))
+    _check(layers, known, images, sigma, draws, pool)
+    check_precision(precision)
     device = next(denoiser.parameters(), images).device
-    bf16 = supports_bf16(device) if bf16 is None else bf16
-    draws = draws if noisy_input else 1
-    rngs = [np.random.default_rng([seed, draw]) for draw in range(draws)]
-    results: dict[str, Tensor] = {}
-    was_training = denoiser.training
-    denoiser.eval()
-    try:
+    rngs = [np.random.default_rng([seed, draw]) for draw in range(draws if noisy_input else 1)]
+    activations: dict[str, Tensor] = {}
+    with evaluating(denoiser), autocast(device, precision):
         for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
-            batch = to_unit_range(batch) if batch.dtype == torch.uint8 else batch.float()
+            x0 = images[start : start + batch_size]
+            x0 = to_unit_range(x0) if x0.dtype == torch.uint8 else x0.float()
             sums: dict[str, Tensor] = {}
             for rng in rngs:
-                noise = (
-                    torch.from_numpy(rng.standard_normal(batch.shape, dtype=np.float32)).to(batch)
-                    if noisy_input
-                    else 0.0
-                )
-                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                    found = _read(denoiser, (batch + sigma * noise).to(device), sigma, wanted, known, pool)
-                sums = {name: sums.get(name, 0) + value for name, value in found.items()}
-            for name in wanted:
-                found = sums[name].cpu() / draws
-                if name not in results:  # one array for all images: joining parts would need the memory twice
-                    results[name] = torch.empty(len(images), *found.shape[1:])
-                results[name][start : start + batch_size] = found
-    finally:
-        denoiser.train(was_training)
-    return results
+                x = x0 + sigma * _noise(rng, x0) if noisy_input else x0
+                for name, value in _read(denoiser, x.to(device), sigma, layers, known, pool).items():
+                    sums[name] = sums[name] + value if name in sums else value
+            for name in layers:
+                mean = sums[name].cpu() / len(rngs)
+                if name not in activations:  # one array for all images: joining parts would need the memory twice
+                    activations[name] = torch.empty(len(images), *mean.shape[1:])
+                activations[name][start : start + batch_size] = mean
+    return activations
+
+
+def _noise(rng: np.random.Generator, x0: Tensor) -> Tensor:
+    return torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32)).to(x0)
 
 
 def _read(
-    denoiser: nn.Module, x: Tensor, sigma: float, wanted: list[str], known: dict[str, nn.Module], pool: str
+    denoiser: nn.Module, x: Tensor, sigma: float, layers: list[str], known: dict[str, nn.Module], pool: str
 ) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    hidden = [name for name in known if name in wanted]  # in the order of the forward pass
-    deepest = None if POSTERIOR in wanted else hidden[-1]
-    with _hooks(hidden, known, deepest, pool, found):
+    activations: dict[str, Tensor] = {}
+    hidden = [name for name in known if name in layers]  # in the order of the forward pass
+    deepest = None if POSTERIOR in layers else hidden[-1]
+    with _hooks(hidden, known, deepest, pool, activations):
         try:
-            output = denoiser(x, sigma)
+            estimate = denoiser(x, sigma).float()
         except _Done:
-            return found
-    if POSTERIOR in wanted:
-        found[POSTERIOR] = output.float() if pool == "maps" else output.float().flatten(1)
-    return found
+            return activations
+    if POSTERIOR in layers:
+        activations[POSTERIOR] = estimate if pool == "maps" else estimate.flatten(1)
+    return activations
 
 
 @contextlib.contextmanager
 def _hooks(
-    hidden: list[str], known: dict[str, nn.Module], deepest: str | None, pool: str, found: dict[str, Tensor]
+    hidden: list[str], known: dict[str, nn.Module], deepest: str | None, pool: str, activations: dict[str, Tensor]
 ) -> Iterator[None]:
     def keep(name: str):
-        def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> None:
-            found[name] = _pooled(output.float(), pool)
+        def hook(_module: nn.Module, _inputs: tuple, activation: Tensor) -> None:
+            activations[name] = _pooled(activation.float(), pool)
             if name == deepest:
                 raise _Done
 
@@ -144,9 +159,9 @@ def _pooled(activation: Tensor, pool: str) -> Tensor:
     return activation.flatten(2).mean(2) if pool == "mean" and activation.ndim > 2 else activation.flatten(1)
 
 
-def _check(wanted: list[str], known: dict, images: Tensor, sigma: float, draws: int, pool: str) -> None:
-    unknown = [name for name in wanted if name not in known and name != POSTERIOR]
-    if unknown or not wanted:
+def _check(layers: list[str], known: dict, images: Tensor, sigma: float, draws: int, pool: str) -> None:
+    unknown = [name for name in layers if name not in known and name != POSTERIOR]
+    if unknown or not layers:
         raise ValueError(f"unknown layer {unknown}: choose from {', '.join(known)}, {POSTERIOR}")
     if pool not in ("mean", "none", "maps"):
         raise ValueError(f"pool must be 'mean', 'none' or 'maps', got {pool!r}")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from repdyn import _checks
-from repdyn.denoisers import Denoiser
+from repdyn.denoisers import Denoiser, evaluating
 
 __all__ = ["Churn", "State", "sample", "trajectory"]
 
@@ -82,10 +82,7 @@ def trajectory(
     def noise() -> Tensor:
         return torch.randn(x.shape, dtype=x.dtype, generator=generator).to(x.device)
 
-    was_training = getattr(denoiser, "training", False)
-    if was_training:
-        denoiser.eval()
-    try:
+    with evaluating(denoiser):
         yield State(levels[0], x)
         for sigma, target in zip(levels, levels[1:]):
             if churn is not None:
@@ -98,9 +95,6 @@ def trajectory(
             if fresh:
                 x = x + fresh * noise()
             yield State(target, x)
-    finally:
-        if was_training:
-            denoiser.train()
 
 
 def _step(denoiser: Denoiser, x: Tensor, sigma: float, target: float, method: str) -> Tensor:

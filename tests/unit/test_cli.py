@@ -238,7 +238,7 @@ def test_the_list_says_what_is_recorded_missing_and_stale(
     call("record", name, "--out", tmp_path)
     assert call("record", "--list", name).output.split()[:3] == [name, "recorded", "0"]
     recipe = recipes.RECIPES[name]
-    for field, reason in (("config", "another configuration"), ("slice_config", "another slice")):
+    for field, reason in (("config", "images: 20000 there, 1200000 asked for"), ("slice_config", "another slice")):
         changed = replace(recipe, **{field: presets.PRESETS["fashion-small"]})
         monkeypatch.setattr(recipes, "RECIPES", {name: changed})
         assert f"{name:30}stale: " in call("record", "--list").output

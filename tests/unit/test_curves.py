@@ -23,6 +23,7 @@ from repdyn.metrics.resampling import peak_height
 from repdyn.noise import ddpm_alpha_bar
 from repdyn.probes import LinearProbe
 from repdyn.probes import levels as _probing
+from repdyn.records import cache
 from repdyn.training import TrainConfig, make_denoiser
 
 CONFIG = CurveConfig(
@@ -129,7 +130,9 @@ def test_interrupted_and_resumed_from_the_cache(
 def test_a_foreign_or_damaged_cache_is_refused(denoiser: EDMDenoiser, tmp_path: Path) -> None:
     config = replace(CONFIG, sigmas=(0.3,), layers=("enc/8x8_conv",), posterior=False)
     assert measure(config, denoiser, cache=tmp_path)["peak"] is None
-    with pytest.raises(ValueError, match="features-0.safetensors belongs to another measurement: remove the folder"):
+    with pytest.raises(
+        ValueError, match="features-0.safetensors belongs to another .*noisy_input: false there, true asked"
+    ):
         measure(replace(config, noisy_input=True), denoiser, cache=tmp_path)
     denoiser.model.enc["8x8_conv"].weight.data += 1e-3
     with pytest.raises(ValueError, match="belongs to another measurement"):
@@ -203,7 +206,7 @@ def test_without_a_cache_nothing_is_left_behind_and_nothing_is_hashed(
     denoiser: EDMDenoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(curves, "digest", None)  # would fail
+    monkeypatch.setattr(cache, "digest", None)  # would fail
     measure(replace(CONFIG, layers=("enc/8x8_conv",)), denoiser)
     assert list(tmp_path.iterdir()) == []
 
@@ -318,5 +321,14 @@ def test_a_cache_of_a_network_told_otherwise_is_refused(denoiser: EDMDenoiser, t
     config = CurveConfig(dataset="digits", num_train=100, num_test=50, sigmas=(0.3,), splits=1, l2=1e-2)
     measure(config, denoiser, cache=tmp_path)
     other = EDMDenoiser(denoiser.model, 10 * denoiser.sigma_data)
-    with pytest.raises(ValueError, match="another"):
+    with pytest.raises(ValueError, match="belongs to another measurement .network: "):
         measure(config, other, cache=tmp_path)
+    with pytest.raises(ValueError, match="precision: .float32. there, .bf16. asked for"):
+        measure(replace(config, precision="bf16"), denoiser, cache=tmp_path)
+    with pytest.raises(ValueError, match="images: "):
+        measure(replace(config, num_train=110), denoiser, cache=tmp_path)
+
+
+def test_an_unknown_precision_is_refused_before_any_work() -> None:
+    with pytest.raises(ValueError, match="precision must be"):
+        CurveConfig(precision="half")

@@ -255,6 +255,23 @@ def test_noise_draws_are_read_when_they_are_asked_for(denoiser: EDMDenoiser, tmp
     assert measure_network(config, one, denoiser, "diffusion", cache=tmp_path) == found
 
 
+def test_draws_of_another_seed_network_or_precision_are_refused(denoiser: EDMDenoiser, tmp_path: object) -> None:
+    config = replace(
+        CONFIG, neighbours=1, shares=(0.0,), sigmas=(0.1, 0.4, 1.0), draws_of=("weights",), layers=("dec/8x8_block0",)
+    )
+    one = task(config, "digits")
+    measure_network(config, one, denoiser, cache=tmp_path)
+    with pytest.raises(ValueError, match="belongs to another measurement .seed: 1 there, 8 asked for"):
+        measure_network(replace(config, seed=7), one, denoiser, cache=tmp_path)
+    with pytest.raises(ValueError, match="precision: .float32. there, .bf16. asked for"):
+        measure_network(replace(config, precision="bf16"), one, denoiser, cache=tmp_path)
+    for path in tmp_path.glob("features-[0-2].*"):  # of the clean input: the draws stay
+        path.unlink()
+    denoiser.model.dec["8x8_block0"].conv0.weight.data *= 1.1
+    with pytest.raises(ValueError, match=r"features-\d+.safetensors belongs to another measurement .network: "):
+        measure_network(config, one, denoiser, cache=tmp_path)
+
+
 def test_pixels_are_reduced_by_what_the_training_images_say() -> None:
     one = task(CONFIG, "digits")
     found = measure_network(CONFIG, one, None, "pixels")

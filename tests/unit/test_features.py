@@ -51,7 +51,7 @@ def test_layers_are_named_in_order(denoiser: EDMDenoiser, images: Tensor) -> Non
 @pytest.mark.parametrize("pool", ["mean", "none", "maps"])
 def test_values_are_those_of_a_manual_forward_pass(denoiser: EDMDenoiser, images: Tensor, pool: str) -> None:
     expected = manual(denoiser, to_unit_range(images))
-    found = extract(denoiser, images, SIGMA, pool=pool, bf16=False, batch_size=4)
+    found = extract(denoiser, images, SIGMA, pool=pool, batch_size=4)
     assert list(found) == list(expected)
     for name, value in expected.items():
         if pool != "maps":
@@ -62,8 +62,8 @@ def test_values_are_those_of_a_manual_forward_pass(denoiser: EDMDenoiser, images
 
 def test_float_images_are_taken_as_they_are(denoiser: EDMDenoiser, images: Tensor) -> None:
     asked = ["enc/8x8_block0"]
-    as_bytes = extract(denoiser, images, SIGMA, asked, bf16=False)
-    as_floats = extract(denoiser, to_unit_range(images).double(), SIGMA, asked, bf16=False)
+    as_bytes = extract(denoiser, images, SIGMA, asked)
+    as_floats = extract(denoiser, to_unit_range(images).double(), SIGMA, asked)
     assert torch.equal(as_bytes[asked[0]], as_floats[asked[0]])
 
 
@@ -104,7 +104,7 @@ def test_all_layers_are_read_in_one_pass(denoiser: EDMDenoiser, images: Tensor) 
 
 def test_the_size_of_a_batch_does_not_matter(denoiser: EDMDenoiser, images: Tensor) -> None:
     for noisy in (False, True):
-        whole, parts = (extract(denoiser, images, SIGMA, noisy_input=noisy, batch_size=b, bf16=False) for b in (10, 3))
+        whole, parts = (extract(denoiser, images, SIGMA, noisy_input=noisy, batch_size=b) for b in (10, 3))
         for name in whole:
             torch.testing.assert_close(whole[name], parts[name], rtol=1e-4, atol=1e-5)
 
@@ -132,12 +132,12 @@ def test_several_draws_are_the_mean_of_features_not_the_feature_of_the_mean(
     denoiser: EDMDenoiser, images: Tensor
 ) -> None:
     asked = ["dec/4x4_in1"]
-    averaged = extract(denoiser, images, SIGMA, asked, noisy_input=True, draws=3, seed=5, bf16=False)[asked[0]]
+    averaged = extract(denoiser, images, SIGMA, asked, noisy_input=True, draws=3, seed=5)[asked[0]]
     single = []
     for draw in range(3):
         noise = np.random.default_rng([5, draw]).standard_normal(images.shape, dtype=np.float32)
         noisy = to_unit_range(images) + SIGMA * torch.from_numpy(noise)
-        single.append(extract(denoiser, noisy, SIGMA, asked, bf16=False)[asked[0]])
+        single.append(extract(denoiser, noisy, SIGMA, asked)[asked[0]])
     torch.testing.assert_close(averaged, torch.stack(single).mean(0), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(single[0], single[1], atol=1e-3)
 
@@ -154,12 +154,25 @@ def test_noise_depends_on_the_seed_alone(denoiser: EDMDenoiser, images: Tensor) 
 
 def test_bf16_is_close(tiny: TrainConfig, images: Tensor) -> None:
     denoiser = make_denoiser(replace(tiny, network=replace(tiny.network, model_channels=16)))
-    exact, rounded = (extract(denoiser, images, SIGMA, bf16=bf16) for bf16 in (False, True))
+    exact, rounded = (extract(denoiser, images, SIGMA, precision=p) for p in ("float32", "bf16"))
     assert all(value.dtype == torch.float32 for value in rounded.values())
     for name in exact:
         error = (rounded[name] - exact[name]).norm() / exact[name].norm()
         assert error < 0.02, name
     assert not torch.equal(exact["enc/8x8_conv"], rounded["enc/8x8_conv"])
+
+
+def test_precision_is_what_was_asked_for_whatever_the_machine(
+    denoiser: EDMDenoiser, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(**options: str) -> Tensor:
+        return extract(denoiser, images, SIGMA, [POSTERIOR], **options)[POSTERIOR]
+
+    exact, rounded = read(), read(precision="bf16")
+    monkeypatch.setattr("repdyn.features.supports_bf16", lambda _: True)
+    assert torch.equal(read(), exact) and not torch.equal(exact, rounded)
+    monkeypatch.setattr("repdyn.features.supports_bf16", lambda _: False)
+    assert torch.equal(read(precision="bf16"), rounded)
 
 
 def test_bf16_support_is_a_plain_answer() -> None:
@@ -204,6 +217,7 @@ def test_mode_and_hooks_are_as_before_even_after_an_error(denoiser: EDMDenoiser,
         ({"sigma": 0.0}, "sigma must be positive and finite"),
         ({"sigma": float("nan")}, "sigma must be positive and finite"),
         ({"noisy_input": True, "draws": 0}, "draws must be at least 1, got 0"),
+        ({"precision": "half"}, "precision must be 'float32' or 'bf16', got 'half'"),
     ],
 )
 def test_what_cannot_be_read_is_refused(denoiser: EDMDenoiser, images: Tensor, changes: dict, message: str) -> None:

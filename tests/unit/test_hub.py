@@ -133,7 +133,7 @@ def test_ddpm_features_are_those_of_its_layers(ddpm: Path) -> None:
         module.register_forward_hook(lambda _m, _i, _o, name=name: seen.append(name))
         for name, module in denoiser.feature_layers().items()
     ]
-    found = features.extract(denoiser, images(), 0.5, bf16=False)
+    found = features.extract(denoiser, images(), 0.5)
     assert seen == names[:-1]  # listed in the order of the forward pass, each of them once
     for handle in handles:
         handle.remove()
@@ -141,7 +141,7 @@ def test_ddpm_features_are_those_of_its_layers(ddpm: Path) -> None:
         name: (3, 768 if name == "posterior" else 8 if "16x16" in name and "up" not in name or "down" in name else 16)
         for name in names
     }
-    whole = features.extract(denoiser, images(), 0.5, ["enc/8x8_block0"], pool="none", bf16=False)["enc/8x8_block0"]
+    whole = features.extract(denoiser, images(), 0.5, ["enc/8x8_block0"], pool="none")["enc/8x8_block0"]
     torch.testing.assert_close(whole.reshape(3, 16, 64).mean(2), found["enc/8x8_block0"])
 
 
@@ -219,7 +219,7 @@ def test_dit_features_are_means_of_tokens(dit: Path) -> None:
 
     denoiser, x = pretrained.load_dit(dit), images(4, 8)
     assert features.layers(denoiser) == ["block0", "block1", "block2", "posterior"]
-    found = features.extract(denoiser, x, 0.5, bf16=False)
+    found = features.extract(denoiser, x, 0.5)
     assert {name: tuple(v.shape) for name, v in found.items()} == {
         "block0": (3, 8), "block1": (3, 8), "block2": (3, 8), "posterior": (3, 256)
     }  # fmt: skip
@@ -274,7 +274,7 @@ def test_mae_sees_every_patch_and_keeps_their_order(mae: Path) -> None:
 
     encoder, x = pretrained.load_mae(mae), images().clamp(-1, 1)
     assert features.layers(encoder) == ["block0", "block1", "block2", "posterior"]
-    found = features.extract(encoder, x, 0.5, pool="none", bf16=False)
+    found = features.extract(encoder, x, 0.5, pool="none")
     assert found["block1"].shape == (3, 8 * 16)  # 16 patches: nothing is masked
     vit = ViTMAEModel.from_pretrained(mae, mask_ratio=0.0).eval()
     outputs = vit(((x + 1) / 2 - MEAN) / STD, noise=torch.arange(16.0).expand(3, -1), output_hidden_states=True)
@@ -283,7 +283,7 @@ def test_mae_sees_every_patch_and_keeps_their_order(mae: Path) -> None:
     torch.testing.assert_close(encoder(x), outputs.last_hidden_state[:, 1:].mean(1), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found["posterior"], encoder(x))
     torch.manual_seed(1)
-    assert torch.equal(found["block2"], features.extract(encoder, x, 9.0, pool="none", bf16=False)["block2"])
+    assert torch.equal(found["block2"], features.extract(encoder, x, 9.0, pool="none")["block2"])
 
 
 @needs_hub

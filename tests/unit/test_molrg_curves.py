@@ -122,7 +122,7 @@ def test_readings_against_one_probe_at_a_time() -> None:
     assert all(np.shape(values) == (2, 3) for values in found.values())
     (x, y), (test, labels) = own.probed, own.tests[1]
     sigma = molrg_curves.sigmas(TINY)[1].item()
-    fitted, read = (extract(network, part, sigma, bf16=False) for part in (x, test))
+    fitted, read = (extract(network, part, sigma) for part in (x, test))
     posterior, hidden = read["posterior"], read["hidden2"]
     assert found["posterior_csnr"][1][1] == pytest.approx(csnr.csnr(posterior, labels, own.model.bases), rel=1e-5)
     bases = class_bases(fitted["hidden2"], y, 1)

@@ -77,7 +77,7 @@ def test_hidden_pixels_are_not_seen_and_only_they_are_scored() -> None:
 
 def test_a_network_that_is_told_no_level(denoiser: EDMDenoiser) -> None:
     network, x = Unconditioned(denoiser.model).eval(), batch(4).x0
-    low, high = (features.extract(network, x, sigma, bf16=False) for sigma in (0.01, 5.0))
+    low, high = (features.extract(network, x, sigma) for sigma in (0.01, 5.0))
     assert list(low) == features.layers(denoiser)
     assert all(torch.equal(low[name], high[name]) for name in low)
     # EDM's input scaling and noise label go to 1 / sigma_data and to ln(sigma) / 4, here 0, at which sigma is 1.
@@ -88,7 +88,7 @@ def test_a_network_that_is_told_no_level(denoiser: EDMDenoiser) -> None:
 def test_the_classifier_is_the_encoder_and_nothing_of_the_decoder(denoiser: EDMDenoiser) -> None:
     x = batch(4).x0
     names = [name for name in features.layers(denoiser) if name.startswith("enc")]
-    whole = features.extract(Unconditioned(denoiser.model).eval(), x, 1.0, names, bf16=False)
+    whole = features.extract(Unconditioned(denoiser.model).eval(), x, 1.0, names)
     classifier = ClassifyingEncoder(denoiser.model, 10).eval()
     assert features.layers(classifier) == [*names, features.POSTERIOR] and "dec" not in str(classifier.state_dict())
     assert classifier(x).shape == (4, 10) and (classifier(x) == 0).all()

@@ -105,7 +105,15 @@ def test_the_test_labels_choose_nothing(module_denoiser: EDMDenoiser, monkeypatc
     assert np.mean(fooled["accuracy"]["test"]) < 0.2 < np.mean(honest["accuracy"]["test"], 0)[0]
 
 
-def test_interrupted_and_resumed_from_the_cache(module_denoiser: EDMDenoiser, tmp_path: Path, result: dict) -> None:
+def test_interrupted_and_resumed_from_the_cache(
+    module_denoiser: EDMDenoiser, tmp_path: Path, result: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = datasets.load
+
+    def with_other_training_images(name: str, split: str) -> ImageSet:
+        data = original(name, split)
+        return data._replace(images=data.images.flip(3)) if split == "train" else data
+
     whole = measure(CONFIG, module_denoiser, cache=tmp_path)
     names = [*(f"level-{i}.safetensors" for i in range(3)), *(f"samples-{i}.safetensors" for i in range(2))]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
@@ -118,6 +126,12 @@ def test_interrupted_and_resumed_from_the_cache(module_denoiser: EDMDenoiser, tm
         assert whole[key] == result[key], "a cache changes nothing"
     with pytest.raises(ValueError, match="level-0.safetensors"):
         measure(replace(CONFIG, seed=1), module_denoiser, cache=tmp_path)
+    with pytest.raises(ValueError, match="precision"):
+        measure(replace(CONFIG, precision="bf16"), module_denoiser, cache=tmp_path)
+    with monkeypatch.context() as patch:  # other training images, on which the probes are fitted
+        patch.setattr(datasets, "load", with_other_training_images)
+        with pytest.raises(ValueError, match="images"):
+            measure(CONFIG, module_denoiser, cache=tmp_path)
 
 
 def test_generate_reads_the_estimates_on_the_samplers_way(module_denoiser: EDMDenoiser) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from repdyn import records
-from repdyn.records import Recipe
-from repdyn.records._stopwatch import Stopwatch
+from repdyn.records import Recipe, sweeps
+from repdyn.records.cache import kept
 
 
 @dataclass(frozen=True)
@@ -71,23 +71,44 @@ def test_the_time_of_an_interrupted_start_counts(tmp_path: Path) -> None:
     def interrupted(config: Config, **_: object) -> dict[str, Any]:
         raise KeyboardInterrupt
 
-    (tmp_path / "seconds").write_text("3600.0")  # left by a start that was killed
+    (tmp_path / "starts.json").write_text('{"version": 1, "seconds": 3600.0}')  # left by a start that was killed
     with pytest.raises(KeyboardInterrupt):
         records.make(replace(RECIPE, measure=interrupted), cache=tmp_path, progress=False)
     record = records.make(RECIPE, cache=tmp_path, progress=False)
     assert 3600 <= record["provenance"]["seconds"] < 3700
-    (tmp_path / "seconds").write_text("an hour")
-    with pytest.raises(ValueError, match="seconds holds no number of seconds: remove it"):
+    (tmp_path / "starts.json").write_text("an hour")
+    with pytest.raises(ValueError, match="starts.json is damaged"):
         records.make(RECIPE, cache=tmp_path, progress=False)
 
 
-def test_seconds_are_saved_while_they_pass(tmp_path: Path) -> None:
-    with Stopwatch(tmp_path, save_every_s=0.02) as watch:
-        deadline = time.monotonic() + 10
-        while not (tmp_path / "seconds").exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert 0 <= float((tmp_path / "seconds").read_text()) <= watch.seconds + 0.1
-    assert Stopwatch(None).__enter__().seconds >= 0
+@pytest.mark.parametrize("kind", ["part", "sweep"])
+def test_a_killed_start_counts_to_its_last_part(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def killed(config: Config, *, cache: Path, **_: object) -> dict[str, Any]:
+        def part(*_: object) -> Any:
+            clock[0] += 100
+            return ({}, {}) if kind == "part" else 1
+
+        if kind == "part":
+            kept(cache / "part.safetensors", config, {}, part)
+        else:
+            sweeps.run(part, [1, 2], cache=cache)
+        clock[0] += 5
+        left.append(json.loads((cache / "starts.json").read_text())["seconds"])
+        raise KeyboardInterrupt
+
+    left: list[float] = []
+    with pytest.raises(KeyboardInterrupt):
+        records.make(replace(RECIPE, measure=killed), cache=tmp_path, progress=False)
+    assert left == [100.0 if kind == "part" else 200.0]
+
+
+def test_parts_of_another_version_are_refused(tmp_path: Path) -> None:
+    records.make(RECIPE, cache=tmp_path, progress=False)
+    with pytest.raises(ValueError, match="version 1 of the measurement made, and this is version 2"):
+        records.make(replace(RECIPE, version=2), cache=tmp_path, progress=False)
 
 
 def test_obtain_reads_the_record_or_measures_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,26 +130,33 @@ def test_commit_is_unknown_outside_a_checkout(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("config", "named"),
     [
-        (Config((1.0, 2.0, 4.0)), "numbers differ"),
-        (Config((9.0,), 2.0), "numbers, weight differ"),
+        (Config((1.0, 2.0, 4.0)), r"numbers: \[1.0, 2.0, 3.0\] there, \[1.0, 2.0, 4.0\] asked for"),
+        (Config((9.0,), 2.0), "numbers: .*; weight: 1.0 there, 2.0 asked for"),
     ],
 )
 def test_a_changed_configuration_finds_no_record_and_the_message_says_why(
     folder: Path, config: Config, named: str
 ) -> None:
-    with pytest.raises(
-        ValueError, match=rf"'sum' was made with another configuration \({named}\).*'repdyn record sum'"
-    ):
+    with pytest.raises(ValueError, match=rf"'sum' is not what its recipe asks for \({named}\).*'repdyn record sum'"):
         records.read(replace(RECIPE, config=config), folder)
 
 
-def test_a_field_that_came_or_went_is_a_changed_configuration(folder: Path) -> None:
+def test_a_field_that_went_makes_a_record_stale_and_one_that_came_with_a_default_does_not(folder: Path) -> None:
     edit(folder, config={"numbers": [1.0, 2.0, 3.0], "weight": 1.0, "colour": "red"})
-    with pytest.raises(ValueError, match="colour differ"):
+    with pytest.raises(ValueError, match="colour: is a field no more"):
         records.read(RECIPE, folder)
     edit(folder, config={"numbers": [1.0, 2.0, 3.0]})
-    with pytest.raises(ValueError, match="weight differ"):
-        records.read(RECIPE, folder)
+    assert records.state(RECIPE, folder) == "recorded"
+    with pytest.raises(ValueError, match="weight: 1.0 there, 2.0 asked for"):
+        records.read(replace(RECIPE, config=Config((1.0, 2.0, 3.0), 2.0)), folder)
+
+
+def test_another_version_is_stale(folder: Path) -> None:
+    assert "version: 1 there, 2 asked for" in records.state(replace(RECIPE, version=2), folder)
+    record = records.read(RECIPE, folder)
+    del record["version"]  # as those made before there were versions
+    records.write(record, folder)
+    assert records.state(RECIPE, folder) == "recorded"
 
 
 def test_a_missing_record_is_reported(tmp_path: Path) -> None:
@@ -164,7 +192,8 @@ def test_verify_recomputes_the_slice(folder: Path) -> None:
     assert records.verify(replace(RECIPE, measure=drifted), 0.02, folder) == []
     assert records.verify(replace(RECIPE, measure=drifted), 0.005, folder) == ["sum.sum: recorded 1.0, recomputed 1.01"]
     other = replace(RECIPE, slice_config=Config((2.0,)))
-    assert records.verify(other, 0.0, folder) == ["sum: the slice was recorded with another configuration"]
+    (line,) = records.verify(other, 0.0, folder)
+    assert "the slice was recorded with another configuration (numbers: [1.0] there, [2.0] asked for)" in line
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_the_loaded_denoiser_is_the_one_that_was_written(write: Callable, varian
     assert torch.equal(loaded(x, sigma), direct(x, sigma))
     assert loaded.model.config == unet.config
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
-    assert features.extract(loaded, x, 0.5, ["enc/4x4_block0"], bf16=False)["enc/4x4_block0"].shape == (3, 16)
+    assert features.extract(loaded, x, 0.5, ["enc/4x4_block0"])["enc/4x4_block0"].shape == (3, 16)
 
 
 def test_load_takes_the_path_of_a_snapshot(write: Callable) -> None:

@@ -74,7 +74,9 @@ def test_a_killed_worker_loses_none_of_the_finished_runs(tmp_path: Path) -> None
         sweeps.run(kill_once, configs[:1], cache=tmp_path)
         with pytest.raises(joblib.externals.loky.process_executor.TerminatedWorkerError):
             sweeps.run(kill_once, configs, cache=tmp_path)
-        assert sweeps.kept(configs[0], tmp_path).exists() and not sweeps.kept(configs[1], tmp_path).exists()
+        assert (
+            sweeps.result_file(configs[0], tmp_path).exists() and not sweeps.result_file(configs[1], tmp_path).exists()
+        )
         assert sweeps.run(kill_once, configs, cache=tmp_path) == squares(1, 2, 3)
 
 
@@ -93,6 +95,16 @@ def test_a_run_goes_on_from_its_own_folder(tmp_path: Path) -> None:
     assert [path.suffix for path in tmp_path.iterdir()] == [".json"]  # nothing else is left
 
 
+def test_what_another_run_left_in_the_folder_is_refused(tmp_path: Path) -> None:
+    for config in CONFIGS[:2]:
+        with pytest.raises(KeyboardInterrupt):
+            sweeps.run(interrupted_once, [config], cache=tmp_path)
+    first, second = (sweeps.result_file(config, tmp_path).with_suffix("") for config in CONFIGS[:2])
+    (first / "run.json").replace(second / "run.json")
+    with pytest.raises(sweeps.SweepError, match="belongs to another measurement .value: 3 there, 1 asked for"):
+        sweeps.run(interrupted_once, CONFIGS[1:2], cache=tmp_path)
+
+
 def not_finite(config: Numbers, folder: Path | None) -> float:
     return float("nan")
 
@@ -105,10 +117,36 @@ def test_a_result_that_json_cannot_hold_is_a_failure_with_and_without_a_cache(tm
 
 def test_a_damaged_result_is_named(tmp_path: Path) -> None:
     sweeps.run(square, CONFIGS, cache=tmp_path)
-    damaged = sweeps.kept(CONFIGS[0], tmp_path)
+    damaged = sweeps.result_file(CONFIGS[0], tmp_path)
     damaged.write_text(json.dumps({"square": 9})[:-3])
     with pytest.raises(sweeps.SweepError, match=f"{damaged.name} is damaged .*remove it"):
         sweeps.run(square, CONFIGS, cache=tmp_path)
+
+
+@dataclass(frozen=True)
+class Richer(Numbers):
+    """The same with a field that came later."""
+
+    colour: str = "grey"
+
+
+Richer.__name__ = "Numbers"  # as if it had always been there
+
+
+def test_a_new_field_with_a_default_leaves_what_is_kept_current(tmp_path: Path) -> None:
+    log = str(tmp_path / "log")
+    sweeps.run(square, [Numbers(3, log)], cache=tmp_path / "cache")
+    assert sweeps.run(square, [Richer(3, log)], cache=tmp_path / "cache") == squares(3)
+    assert (tmp_path / "log").read_text().split() == ["3"]
+    sweeps.run(square, [Richer(3, log, "red")], cache=tmp_path / "cache")
+    assert (tmp_path / "log").read_text().split() == ["3", "3"]
+
+
+def test_the_result_of_another_configuration_is_refused_and_what_differs_named(tmp_path: Path) -> None:
+    sweeps.run(square, CONFIGS[:2], cache=tmp_path)
+    sweeps.result_file(CONFIGS[0], tmp_path).replace(sweeps.result_file(CONFIGS[1], tmp_path))
+    with pytest.raises(sweeps.SweepError, match="belongs to another measurement .*value: 3 there, 1 asked for"):
+        sweeps.run(square, CONFIGS[1:2], cache=tmp_path)
 
 
 def where(config: Numbers, folder: Path | None) -> dict[str, int]:

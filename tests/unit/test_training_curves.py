@@ -51,6 +51,37 @@ def test_each_stage_is_the_curve_of_its_weights(weights: tuple[str, ...], tiny: 
     assert stages[1]["posterior"] != stages[2]["posterior"] or stages[1]["test"] != stages[2]["test"]
 
 
+def test_weights_along_a_training_are_found_in_the_folder_of_runs(
+    weights: tuple[str, ...], tiny: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = 2 * tiny.batch_size
+    place = tmp_path / "runs" / "small" / f"weights-{seen}.safetensors"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(Path(weights[0]).read_bytes())
+    expected = pretrained.load(weights[0]).state_dict()
+    monkeypatch.chdir(tmp_path)  # the default is the folder runs
+    assert pretrained.load(f"small@{seen}").state_dict().keys() == expected.keys()
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("REPDYN_RUNS", str(tmp_path / "runs"))
+    assert pretrained.provenance(f"small@{seen}").images == seen
+    found = pretrained.load(f"small@{seen}").state_dict()
+    assert all((found[key] == value).all() for key, value in expected.items())
+    (stage,) = measure(TrainingCurveConfig(CURVE, (f"small@{seen}",), untrained=False))["stages"]
+    assert stage["weights"] == f"small@{seen}" and stage["images"] == seen
+    with pytest.raises(ValueError, match="small@1.*REPDYN_RUNS.*repdyn train small"):
+        pretrained.load("small@1")
+
+
+def test_other_weights_under_the_same_name_are_not_taken_for_those_that_were(
+    weights: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = TrainingCurveConfig(CURVE, weights[:1], untrained=False)
+    measure(config, cache=tmp_path / "cache")
+    Path(weights[0]).write_bytes(Path(weights[1]).read_bytes())
+    with pytest.raises(sweeps.SweepError, match="belongs to another measurement .network: "):
+        measure(config, cache=tmp_path / "cache")
+
+
 def test_without_the_untrained_network(weights: tuple[str, ...], tiny: TrainConfig) -> None:
     (stage,) = measure(TrainingCurveConfig(CURVE, weights[1:], untrained=False))["stages"]
     assert stage["images"] == 4 * tiny.batch_size

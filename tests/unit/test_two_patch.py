@@ -141,12 +141,12 @@ def test_features_probes_and_csnr_take_both_networks() -> None:
     frames[0, 0], frames[1, 1] = 1, 1
     for network, channels in ((QuadraticDenoiser(30, 5, start=0.3), 5), (QuadraticClassifier(30, 5, start=0.3), 10)):
         assert features.layers(network) == ["hidden", features.POSTERIOR]
-        found = features.extract(network, x.flatten(1), SIGMA, ["hidden"], pool="none", bf16=False)["hidden"]
+        found = features.extract(network, x.flatten(1), SIGMA, ["hidden"], pool="none")["hidden"]
         assert found.shape == (80, 2 * channels)
         assert LinearProbe(l2=1e-3).fit(found, labels).score(found, labels.numpy()) == 1.0
-        pooled = features.extract(network, x.flatten(1), SIGMA, ["hidden"], bf16=False)["hidden"]
+        pooled = features.extract(network, x.flatten(1), SIGMA, ["hidden"])["hidden"]
         torch.testing.assert_close(pooled, found.view(80, channels, 2).mean(2))
-    posterior = features.extract(QuadraticDenoiser(30, 5), x.flatten(1), SIGMA, ["posterior"], bf16=False)["posterior"]
+    posterior = features.extract(QuadraticDenoiser(30, 5), x.flatten(1), SIGMA, ["posterior"])["posterior"]
     assert csnr.csnr(posterior.double(), labels, frames) > 100  # at its tiny start the network returns its input
 
 

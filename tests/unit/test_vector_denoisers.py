@@ -132,7 +132,7 @@ def test_seed_sets_the_weights_and_shapes_are_kept() -> None:
 def test_features_of_vectors_are_the_hidden_layers(data: Tensor) -> None:
     denoiser = MLPDenoiser(12, hidden=32, layers=4)
     assert layers(denoiser) == ["hidden1", "hidden2", "hidden3", POSTERIOR]
-    found = extract(denoiser, data[:20], 0.4, batch_size=7, bf16=False)
+    found = extract(denoiser, data[:20], 0.4, batch_size=7)
     assert [value.shape for value in found.values()] == [(20, 32)] * 3 + [(20, 12)]
     with torch.no_grad():
         output = denoiser.model.output(found["hidden3"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from repdyn import _checks
-from repdyn.denoisers import Denoiser, expand_sigma
+from repdyn.denoisers import Denoiser, evaluating, expand_sigma
 
 __all__ = ["Closeness", "closeness", "jacobian_distance"]
 
@@ -38,13 +38,9 @@ def closeness(denoiser: nn.Module, images: Tensor, sigma: float, *, probes: int 
     _check(images, sigma)
     generator = torch.Generator().manual_seed(_checks.integer("seed", seed, 0))
     x = images + sigma * torch.randn(images.shape, generator=generator).to(images)
-    was_training = denoiser.training
-    denoiser.eval()
-    try:
+    with evaluating(denoiser):
         estimate = denoiser(x, sigma)
         jacobian = jacobian_distance(denoiser, x, sigma, probes=probes, seed=seed + 1)
-    finally:
-        denoiser.train(was_training)
     error, change = ((estimate - other).square().mean().sqrt().item() / sigma for other in (images, x))
     return Closeness(error, change, jacobian)
 

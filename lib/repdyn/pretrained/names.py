@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from dataclasses import asdict
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -66,13 +67,15 @@ OFFICIAL: dict[str, Checkpoint] = {
 def load(name_or_path: str | os.PathLike, device: torch.device | str = "cpu") -> EDMDenoiser | VPDenoiser:
     """Load a denoiser by name, or from a file.
 
-    Names are those of :func:`available` and of :data:`OFFICIAL`, which are downloaded at first. A file is one written
-    by :func:`export`, or an EDM snapshot (``.pkl``), which is read by :func:`load_edm`. The weights are float32 on
-    ``device``, the denoiser in evaluation mode.
+    Names are those of :func:`available` and of :data:`OFFICIAL`, which are downloaded at first. "cifar10-small@39040"
+    are the weights that ``repdyn train cifar10-small`` left behind after so many images, in the folder $REPDYN_RUNS
+    (default: runs). A file is one written by :func:`export`, or an EDM snapshot (``.pkl``), which is read by
+    :func:`load_edm`. The weights are float32 on ``device``, the denoiser in evaluation mode.
 
     Raises ``ValueError`` for an unknown name and for a file that is damaged or lacks its configuration, and
     ``ConnectionError`` when a download fails.
     """
+    name_or_path = _along_a_training(name_or_path)
     if Path(name_or_path).is_file():
         return load_edm(name_or_path, device) if Path(name_or_path).suffix == ".pkl" else _read(name_or_path).to(device)
     if name_or_path in OFFICIAL:
@@ -91,7 +94,8 @@ def provenance(name_or_path: str | os.PathLike) -> Checkpoint:
     """Where weights that :func:`load` takes come from; raises ``ValueError`` for unknown ones and EDM snapshots."""
     if name_or_path in OFFICIAL:
         return OFFICIAL[name_or_path]
-    with contextlib.nullcontext(name_or_path) if Path(name_or_path).is_file() else _shipped(name_or_path) as path:
+    place = _along_a_training(name_or_path)
+    with contextlib.nullcontext(place) if Path(place).is_file() else _shipped(place) as path:
         if Path(path).suffix == ".pkl":
             raise ValueError(f"{path} does not say which images it was trained on")
         _, metadata = read_state(path)
@@ -99,6 +103,22 @@ def provenance(name_or_path: str | os.PathLike) -> Checkpoint:
         if "images" not in metadata:
             raise ValueError(f"{path} is the state of a training: pass what repdyn.pretrained.export makes of it")
         return Checkpoint(str(name_or_path), config.dataset, int(metadata["images"]))
+
+
+def _along_a_training(name: str | os.PathLike) -> str | os.PathLike:
+    """The file of a name "preset@images"; another name, or a path, as it is. ``ValueError`` if it is not there."""
+    named = re.fullmatch(r"([\w.-]+)@(\d+)", str(name))
+    if named is None or Path(name).is_file():
+        return name
+    preset, images = named.groups()
+    runs = Path(os.environ.get("REPDYN_RUNS", "runs"))
+    path = runs / preset / f"weights-{images}.safetensors"
+    if not path.is_file():
+        raise ValueError(
+            f"{str(name)!r} is not in the folder {runs}: name the folder of your runs in REPDYN_RUNS, "
+            f"or train with 'repdyn train {preset}'"
+        )
+    return path
 
 
 def _shipped(name: str | os.PathLike) -> contextlib.AbstractContextManager[Path]:

@@ -37,20 +37,20 @@ def probe_curves(
     vectors, (held out, fitted). Of several ``l2``, each probe takes the one with the highest accuracy on the held-out
     items, the strongest of equals.
     """
-    strengths = sorted(l2 if isinstance(l2, Sequence) else (l2,), reverse=True)
-    if not strengths:
+    penalties = sorted(l2 if isinstance(l2, Sequence) else (l2,), reverse=True)
+    if not penalties:
         raise ValueError("l2 is empty: pass a penalty, or several to choose from")
     shape, num = (len(splits), len(activations)), len(train_labels)
-    found = Curves(np.empty(shape), np.empty((*shape, len(test_labels)), dtype=bool), np.empty(shape))
+    curves = Curves(np.empty(shape), np.empty((*shape, len(test_labels)), dtype=bool), np.empty(shape))
     together = max(1, int(_TOGETHER / max(activations[0].numel(), 1)))
     for start in range(0, len(activations), together):
         levels = range(start, min(start + together, len(activations)))
-        block = torch.stack([activations[j] for j in levels]) if len(levels) > 1 else activations[start][None]
+        read = torch.stack([activations[j] for j in levels]) if len(levels) > 1 else activations[start][None]
         for i, (held, fitted) in enumerate(splits):
-            path = fit_path(block[:, fitted], train_labels[fitted], strengths)
-            for j, features_j, *probes in zip(levels, block, *path, strict=True):
-                scores = [probe.score(features_j[held], train_labels[held].numpy()) for probe in probes]
+            path = fit_path(read[:, fitted], train_labels[fitted], penalties)
+            for j, x, *probes in zip(levels, read, *path, strict=True):
+                scores = [probe.score(x[held], train_labels[held].numpy()) for probe in probes]
                 best = int(np.argmax(scores))  # the first of equals
-                found.validation[i, j], found.l2[i, j] = scores[best], strengths[best]
-                found.correct[i, j] = probes[best].predict(features_j[num:]) == test_labels.numpy()
-    return found
+                curves.validation[i, j], curves.l2[i, j] = scores[best], penalties[best]
+                curves.correct[i, j] = probes[best].predict(x[num:]) == test_labels.numpy()
+    return curves

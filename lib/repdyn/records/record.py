@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from repdyn._files import replacing
-from repdyn.records._stopwatch import Stopwatch
+from repdyn.records._starts import Starts
+from repdyn.records.fresh import differences, plain
 
 __all__ = ["Recipe", "disagreements", "make", "obtain", "provenance", "read", "read_any", "state", "verify", "write"]
 
@@ -29,22 +30,26 @@ _LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "accelerate")
 class Recipe:
     """How a record is made: ``measure(config, cache=..., progress=...)`` on a frozen dataclass ``config``, plus the
     smaller
-    ``slice_config`` that runs in seconds on shipped data, by which a record can be verified anywhere."""
+    ``slice_config`` that runs in seconds on shipped data, by which a record can be verified anywhere.
+
+    ``version`` is raised when the code changes what it measures: a record of another version is stale.
+    """
 
     name: str
     measure: Callable[..., dict[str, Any]]
     config: Any
     slice_config: Any
+    version: int = 1
 
 
 def make(recipe: Recipe, *, cache: str | os.PathLike | None = None, progress: bool = True) -> dict[str, Any]:
     """Run a recipe in full and on its slice; return the record, ready for :func:`write`.
 
     With ``cache``, a folder, an interrupted measurement goes on from what is kept there, and its time is that of all
-    its starts.
+    its starts. Raises ``ValueError`` for a cache that another version of the recipe left behind.
     """
     record = _run(recipe, cache, progress)
-    record["slice"] = {"config": _plain(recipe.slice_config), "metrics": recipe.measure(recipe.slice_config)}
+    record["slice"] = {"config": plain(recipe.slice_config), "metrics": recipe.measure(recipe.slice_config)}
     return record
 
 
@@ -60,12 +65,13 @@ def obtain(recipe: Recipe, *, rerun: bool = False, **changes: Any) -> dict[str, 
 
 
 def _run(recipe: Recipe, cache: str | os.PathLike | None, progress: bool) -> dict[str, Any]:
-    with Stopwatch(cache) as watch:
+    with Starts(cache, recipe.version) as starts:
         metrics = recipe.measure(recipe.config, cache=cache, progress=progress)
-        seconds = round(watch.seconds, 1)
+        seconds = round(starts.seconds, 1)
     return {
         "name": recipe.name,
-        "config": _plain(recipe.config),
+        "version": recipe.version,
+        "config": plain(recipe.config),
         "metrics": metrics,
         "provenance": {**provenance(), "command": f"repdyn record {recipe.name}", "seconds": seconds},
     }
@@ -110,34 +116,34 @@ def _file(name: str, folder: str | os.PathLike | None) -> Any:
 
 
 def read(recipe: Recipe, folder: str | os.PathLike | None = None) -> dict[str, Any]:
-    """The record of ``recipe``. A record of another configuration is not found: ``ValueError`` names what differs."""
+    """The record of ``recipe``. One of another configuration or version is not found: ``ValueError`` says why."""
     record = read_any(recipe.name, folder)
-    config = _plain(recipe.config)
-    differing = sorted(k for k in config.keys() | record["config"].keys() if config.get(k) != record["config"].get(k))
-    if differing:
+    reasons = differences(record, recipe.config, version=recipe.version)
+    if reasons:
         raise ValueError(
-            f"record {recipe.name!r} was made with another configuration ({', '.join(differing)} differ): "
+            f"record {recipe.name!r} is not what its recipe asks for ({'; '.join(reasons)}): "
             f"make it anew with 'repdyn record {recipe.name}'"
         )
     return record
 
 
 def state(recipe: Recipe, folder: str | os.PathLike | None = None) -> str:
-    """'recorded', 'missing', or 'stale: ...' with the reason: another configuration, or a damaged file."""
+    """'recorded', 'missing', or 'stale: ...' with the reason: what of it differs, or a damaged file."""
     if not _file(recipe.name, folder).is_file():
         return "missing"
     try:
-        record = read(recipe, folder)
+        reasons = differences(read(recipe, folder)["slice"], recipe.slice_config)
     except ValueError as error:
         return f"stale: {error}"
-    return "recorded" if record["slice"]["config"] == _plain(recipe.slice_config) else "stale: another slice"
+    return f"stale: another slice ({'; '.join(reasons)})" if reasons else "recorded"
 
 
 def verify(recipe: Recipe, tolerance: float, folder: str | os.PathLike | None = None) -> list[str]:
     """Recompute the slice of a record; return a line for every number that is off by more than ``tolerance``."""
     record = read(recipe, folder)
-    if record["slice"]["config"] != _plain(recipe.slice_config):
-        return [f"{recipe.name}: the slice was recorded with another configuration"]
+    reasons = differences(record["slice"], recipe.slice_config)
+    if reasons:
+        return [f"{recipe.name}: the slice was recorded with another configuration ({'; '.join(reasons)})"]
     return disagreements(recipe.measure(recipe.slice_config), record["slice"]["metrics"], tolerance, recipe.name)
 
 
@@ -152,10 +158,6 @@ def disagreements(now: Any, then: Any, tolerance: float, where: str) -> list[str
     both_numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (now, then))
     agree = abs(now - then) <= tolerance if both_numbers else now == then
     return [] if agree else [f"{where}: recorded {then}, recomputed {now}"]
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    return json.loads(json.dumps(asdict(config)))
 
 
 def _commit() -> str:

@@ -11,7 +11,7 @@ from repdyn.records import Recipe
 __all__ = ["RECIPES"]
 
 # Bases from all training images; probes are fitted to a quarter of them, to save time.
-_CSNR = CSNRConfig(dataset="fashion-mnist", validation=0.75)
+_CSNR = CSNRConfig(dataset="fashion-mnist", validation=0.75, precision="bf16")
 # No resampling, and no choice that could turn on one image.
 _CSNR_SLICE = replace(
     _CSNR,

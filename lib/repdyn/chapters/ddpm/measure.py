@@ -192,7 +192,7 @@ def readings(
     sets = [own.probed, *own.tests]
     columns: dict[str, list] = {f"{name}_{kind}": [] for name in names for kind in ("accuracy", "csnr")}
     for sigma in map(float, sigmas(config)):
-        found = extract(denoiser, torch.cat([x for x, _ in sets]), sigma, names, bf16=False)
+        found = extract(denoiser, torch.cat([x for x, _ in sets]), sigma, names)
         for name in names:
             parts = list(zip(found[name].split([len(x) for x, _ in sets]), [labels for _, labels in sets], strict=True))
             bases = own.model.bases if name == POSTERIOR else class_bases(*parts[0], config.d)

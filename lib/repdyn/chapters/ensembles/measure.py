@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from repdyn.chapters.ensembles.objectives import ClassifyingEncoder
 from repdyn.images import to_unit_range
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.records import sweeps
-from repdyn.records.cache import FeatureFolder, LayerFeatures, digest, identity
+from repdyn.records.cache import Extraction, FeatureFolder, LayerFeatures, identity
 from repdyn.training import TrainConfig
 
 __all__ = [
@@ -58,7 +57,7 @@ class EnsembleConfig:
     ensemble has ``neighbours`` levels on either side of the best one. ``layers`` are read, in so far as a network has
     them (None, or a classifier: all of its own). The sources named in ``draws_of`` are also read from noisy input,
     2 ``neighbours`` + 1 draws. Images are resized to ``size`` by ``size`` (None: left as they are). ``components`` are
-    the numbers of principal components of pixels to choose from.
+    the numbers of principal components of pixels to choose from. ``precision`` is that of the features.
     """
 
     sources: tuple[str, ...] = SOURCES
@@ -85,8 +84,10 @@ class EnsembleConfig:
     l2: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
     components: tuple[int, ...] = (16, 32, 64, 128, 256)
     seed: int = 0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
+        features.check_precision(self.precision)
         unknown = set(self.sources) - set(SOURCES)
         if unknown:
             raise ValueError(f"sources has {', '.join(sorted(unknown))}: choose from {', '.join(SOURCES)}")
@@ -122,7 +123,14 @@ def measure(
     source fails; the others are kept.
     """
     plans = [replace(config, sources=(source,)) for source in config.sources]
-    return {"results": sum(sweeps.run(_measured, plans, cache=cache, progress=progress, desc="sources"), [])}
+    return {
+        "results": sum(sweeps.run(_measured, plans, cache=cache, progress=progress, desc="sources", inputs=_inputs), [])
+    }
+
+
+def _inputs(config: EnsembleConfig) -> dict[str, str]:
+    """A name may stand for other weights after another training."""
+    return {"network": identity(pretrained.load(config.weights))} if config.sources == ("weights",) else {}
 
 
 def _measured(config: EnsembleConfig, folder: Path | None) -> list[dict[str, Any]]:
@@ -228,12 +236,9 @@ def _names(config: EnsembleConfig, network: nn.Module) -> list[str]:
 def _features(
     config: EnsembleConfig, one: Task, network: nn.Module, levels: tuple[float, ...], folder: FeatureFolder
 ) -> dict[str, Sequence[Tensor]]:
-    names = _names(config, network)
-    source = "" if folder.temporary else f", {identity(network)}, images {digest([one.images])}, layers {names}"
+    names = tuple(_names(config, network))
     for index, sigma in enumerate(levels):
-        folder.provide(
-            index, f"sigma {sigma}{source}", functools.partial(features.extract, network, one.images, sigma, names)
-        )
+        folder.provide(index, network, one.images, Extraction(sigma, names, precision=config.precision))
     return {name: LayerFeatures(folder, name, len(levels)) for name in names}
 
 
@@ -243,14 +248,11 @@ def _drawing(
     """Features of noisy input, drawn when a level turns out to be the best one."""
     size = 2 * config.neighbours + 1
 
-    def one_draw(sigma: float, seed: int) -> dict[str, Tensor]:
-        return features.extract(network, one.images, sigma, names, noisy_input=True, seed=seed)
-
     def draws(layer: str, level: int) -> list[Tensor]:
         first = len(config.sigmas) + size * level  # after the files of the clean input
+        asked = Extraction(config.sigmas[level], tuple(names), noisy_input=True, precision=config.precision)
         for i in range(size):
-            compute = functools.partial(one_draw, config.sigmas[level], config.seed + 1 + i)
-            folder.provide(first + i, f"draw {i} of level {level}", compute)
+            folder.provide(first + i, network, one.images, replace(asked, seed=config.seed + 1 + i))
         return [LayerFeatures(folder, layer, first + size)[first + i] for i in range(size)]
 
     return draws

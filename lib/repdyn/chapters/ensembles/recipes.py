@@ -25,6 +25,7 @@ _ENSEMBLES = EnsembleConfig(
     targets=("fashion-mnist", "mnist"),
     training=_EQUAL_BUDGET,
     learning_rates=(("supervised", 4e-3), ("end to end", 4e-3)),
+    precision="bf16",
 )
 # Levels apart, one layer, one penalty: nothing is chosen that could turn on one image.
 _ENSEMBLES_SLICE = replace(
@@ -61,6 +62,7 @@ _OBJECTS = EnsembleConfig(
     size=32,
     layers=("dec/4x4_in1", "dec/4x4_block1", "dec/8x8_up", "dec/8x8_block0", "dec/8x8_block1"),
     draws_of=(),
+    precision="bf16",
 )
 # Images that do not ship: verify says NOT CHECKED where they are not at hand.
 _OBJECTS_SLICE = replace(_ENSEMBLES_SLICE, weights="cifar10-small", num_test=200, size=32, layers=("dec/8x8_block0",))

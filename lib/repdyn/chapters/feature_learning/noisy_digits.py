@@ -153,7 +153,7 @@ def readable(model: nn.Module, train: Tensor, test: Tensor, sigma: float, layer:
     it is worse than the mean.
     """
     train_features, test_features = (
-        features.extract(model, x.flatten(1), sigma, [layer], bf16=False)[layer].double().numpy() for x in (train, test)
+        features.extract(model, x.flatten(1), sigma, [layer])[layer].double().numpy() for x in (train, test)
     )
     scale = train_features.var(0).sum()
     shares = []

@@ -24,7 +24,7 @@ from repdyn.metrics.detail import retained_power, scatter_shares
 from repdyn.metrics.resampling import peak_height
 from repdyn.noise import PAPER_SIGMAS, edm_sigmas
 from repdyn.probes import MLPProbe
-from repdyn.records.cache import Part, digest, identity, kept
+from repdyn.records.cache import Part, content, kept
 from repdyn.theory.empirical import LinearDenoiser
 
 __all__ = ["FIGURE_SIGMAS", "QualityConfig", "generate", "measure"]
@@ -42,7 +42,7 @@ class QualityConfig:
     ``probe_seeds`` repetitions a share ``validation`` of these is set aside to choose the noise level. ``samples``
     images, in ``sample_seeds`` batches, are generated in about ``steps`` steps of Heun's method. ``groups`` is the
     number of blocks of the jackknife, ``numbers`` the sample sizes at which the bias of the first embedding is shown,
-    ``bands`` the number of frequency bands.
+    ``bands`` the number of frequency bands. ``precision`` is that of the estimates and of the generation.
     """
 
     weights: str = "fashion-small"
@@ -61,6 +61,10 @@ class QualityConfig:
     numbers: tuple[int, ...] = (250, 500, 1000)
     bands: int = 4
     seed: int = 0
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        features.check_precision(self.precision)
 
 
 def measure(
@@ -90,10 +94,10 @@ def measure(
     denoiser = pretrained.load(config.weights, features.default_device()) if denoiser is None else denoiser
     test = image_subset(config, "test")
     scene = _Scene(config, denoiser, image_subset(config, "train"), test)
-    mark = f"{config}, {identity(denoiser)}, images {digest([test.images])}"
+    inputs = {} if cache is None else content(denoiser, *scene.data)
 
     def part(name: str, compute: Callable[[], Part]) -> Part:
-        return kept(None if cache is None else Path(cache) / f"{name}.safetensors", mark, compute)
+        return kept(None if cache is None else Path(cache) / f"{name}.safetensors", config, inputs, compute)
 
     levels, batches = range(len(config.sigmas)), range(config.sample_seeds)
     found = [
@@ -119,19 +123,25 @@ def measure(
 
 
 def generate(
-    denoiser: nn.Module, shape: Sequence[int], sigmas: Sequence[float], *, steps: int = 18, seed: int
+    denoiser: nn.Module,
+    shape: Sequence[int],
+    sigmas: Sequence[float],
+    *,
+    steps: int = 18,
+    seed: int,
+    precision: str = "float32",
 ) -> Tensor:
     """Posterior estimates, at each of ``sigmas``, of images on the way of being made by Heun's method.
 
     Sampling starts at sigma = 80 on EDM's grid of ``steps`` levels and goes on through ``sigmas``. Returns the
     estimates (level, num, C, H, W), in the order of ``sigmas`` and of ``shape`` (num, C, H, W) each. The one at the
-    lowest level is the image: a last step to sigma = 0 would return it.
+    lowest level is the image: a last step to sigma = 0 would return it. The network computes in ``precision``.
     """
     falling = sorted(sigmas, reverse=True)
     above = [level for level in edm_sigmas(steps) if level > 1.1 * falling[0]]
     device = next(denoiser.parameters()).device
     estimates = {}
-    with torch.autocast(device.type, torch.bfloat16, enabled=features.supports_bf16(device)):
+    with features.autocast(device, precision):
         for state in sampling.trajectory(denoiser, shape, [*above, *falling], seed=seed, to_zero=False):
             if state.sigma in falling:
                 with torch.no_grad():
@@ -148,6 +158,7 @@ class _Scene:
         real = to_unit_range(image_subset(replace(config, num_train=config.num_reference), "train").images)
         self.judges = {name: Judge(embeddings.load(name), real) for name in config.embeddings}
         self.linear = LinearDenoiser(real)
+        self.data = [self.train.images, self.train.labels, self.test.images, self.test.labels, real]
 
     def level(self, index: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """All that one noise level gives: numbers, and which test images each probe got right, uint8 (seed, N)."""
@@ -173,12 +184,12 @@ class _Scene:
     def samples(self, index: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """One batch of generated images: the estimates on their way, (level, num, C, H, W)."""
         shape = (self.config.samples // self.config.sample_seeds, *self.test.images.shape[1:])
-        seed = self.config.seed + index
-        return {}, {"estimates": generate(self.denoiser, shape, self.config.sigmas, steps=self.config.steps, seed=seed)}
+        options = {"steps": self.config.steps, "seed": self.config.seed + index, "precision": self.config.precision}
+        return {}, {"estimates": generate(self.denoiser, shape, self.config.sigmas, **options)}
 
     def estimates(self, images: Tensor, sigma: float) -> Tensor:
         """Posterior estimates of ``images`` as they are, told ``sigma``."""
-        found = features.extract(self.denoiser, images, sigma, [features.POSTERIOR])
+        found = features.extract(self.denoiser, images, sigma, [features.POSTERIOR], precision=self.config.precision)
         return found[features.POSTERIOR].view(images.shape)
 
     def distances(self, images: Tensor) -> dict[str, list[float]]:

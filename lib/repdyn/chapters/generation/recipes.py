@@ -16,6 +16,7 @@ _QUALITY = QualityConfig(
     samples=1500,
     sample_seeds=12,  # batches of 125: larger ones take twice as long an image on a CPU
     numbers=(250, 500, 1000, 1500),
+    precision="bf16",
 )
 _QUALITY_SLICE = replace(
     _QUALITY,

@@ -37,7 +37,7 @@ class MemoryConfig:
     training sees, a ``validation`` share of them set aside to choose the noise level, and tested on ``num_test``.
     ``samples`` images are generated in ``steps`` steps of Heun's method, of several the first for all that follows;
     the share that are no copies is counted at each of ``thresholds``. Losses are measured at ``loss_sigmas``, on
-    ``num_loss`` images.
+    ``num_loss`` images. The training computes in ``precision``, all that is measured of it in ``read_precision``.
     """
 
     dataset: str = "fashion-mnist"
@@ -63,6 +63,10 @@ class MemoryConfig:
     loss_sigmas: tuple[float, ...] = (0.14, 0.296, 0.585, 1.088, 1.923)
     num_loss: int = 500
     seed: int = 0
+    read_precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        features.check_precision(self.read_precision)
 
 
 class Scene(NamedTuple):
@@ -106,7 +110,9 @@ def curves(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, A
     labels, asked = own.probe_labels, own.test_labels
     held = datasets.stratified_split(labels, round(config.validation * len(labels)), _PROBE_SEED)
     names, images = (config.layer, POSTERIOR), torch.cat([own.probe, own.test])
-    levels = [features.extract(denoiser, images, sigma, names) for sigma in config.sigmas]
+    levels = [
+        features.extract(denoiser, images, sigma, names, precision=config.read_precision) for sigma in config.sigmas
+    ]
     result = {}
     for key, name in (("layer", config.layer), ("posterior", POSTERIOR)):
         activations = torch.stack([level[name] for level in levels])  # (S, N, D)
@@ -135,10 +141,12 @@ def participation_ratio(x: Tensor) -> float:
 
 
 @torch.no_grad()
-def generate(denoiser: nn.Module, shape: tuple[int, ...], num: int, *, steps: int, seed: int) -> Tensor:
+def generate(
+    denoiser: nn.Module, shape: tuple[int, ...], num: int, *, steps: int, seed: int, precision: str = "float32"
+) -> Tensor:
     """``num`` images (num, *shape), in ``steps`` steps of Heun's method, from sigma 20 to 0.02 and then to 0."""
     device = next(denoiser.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=features.supports_bf16(device)):
+    with features.autocast(device, precision):
         made = sampling.sample(denoiser, (num, *shape), edm_sigmas(steps, 0.02, 20.0), seed=seed)
     return made.float().cpu()
 
@@ -151,9 +159,9 @@ def score(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, An
     second nearest, :func:`repdyn.metrics.memorisation.memorised`. The distance is the sliced Wasserstein one, with its
     error.
     """
+    options = {"seed": config.seed, "precision": config.read_precision}
     made = [
-        generate(denoiser, tuple(own.train.shape[1:]), config.samples, steps=steps, seed=config.seed)
-        for steps in config.steps
+        generate(denoiser, tuple(own.train.shape[1:]), config.samples, steps=steps, **options) for steps in config.steps
     ]
     away = sliced_wasserstein(made[0], own.test, normalisation="dimension", seed=config.seed)
     ratios = [memorised(images, own.train).ratio for images in (*made, own.test[: config.samples])]
@@ -179,7 +187,7 @@ def losses(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, l
         weight = edm_loss_weight(torch.tensor(sigma), 0.5).item() / own.train[0].numel()
         for name, x0 in parts.items():
             noise = torch.randn(x0.shape, generator=generator)
-            with torch.autocast(device.type, torch.bfloat16, enabled=features.supports_bf16(device)):
+            with features.autocast(device, config.read_precision):
                 estimate = denoiser((x0 + sigma * noise).to(device), sigma).float().cpu()
             found[f"{name}_loss"].append(weight * (estimate - x0).flatten(1).square().sum(1).mean().item())
             found[f"copy_{name}"].append(weight * dae_loss(copy, x0, sigma, noise).mean().item())

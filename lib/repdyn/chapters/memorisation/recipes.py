@@ -23,10 +23,14 @@ _MEMORY_CHANGES = (
 _MEMORY_SLICE = MemoryConfig(
     dataset="fashion-mnist-mini", num_train=16, width=8, images=1280, precision="no", num_probe=400, num_test=300,
     sigmas=(0.14, 3.257), samples=32, thresholds=(0.2, 1 / 3), loss_sigmas=(0.585,), num_loss=200, validation=0.5,
+    read_precision="bf16",
 )  # fmt: skip
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
-        "memorisation-sweep", measure_sweep, MemorySweep(MemoryConfig(), _MEMORY_CHANGES), MemorySweep(_MEMORY_SLICE)
+        "memorisation-sweep",
+        measure_sweep,
+        MemorySweep(MemoryConfig(read_precision="bf16"), _MEMORY_CHANGES),
+        MemorySweep(_MEMORY_SLICE),
     ),
 )

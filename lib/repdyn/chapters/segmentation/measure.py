@@ -21,7 +21,7 @@ from repdyn.metrics import confusion, iou_of_confusion
 from repdyn.metrics.resampling import PeakHeight
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.probes import MLPProbe
-from repdyn.records.cache import digest, identity, kept
+from repdyn.records.cache import content, kept
 
 __all__ = ["PixelCurveConfig", "example_images", "measure", "peak_height"]
 
@@ -38,7 +38,8 @@ class PixelCurveConfig:
     ``max_epochs``. ``layers`` defaults to :func:`repdyn.chapters.segmentation.pixels.decoder_layers`; ``noisy_input``
     averages over ``draws`` draws of noise; ``threshold`` is for sets without masks
     (:func:`repdyn.chapters.segmentation.pixels.masks`). With a ``window``, raw patches of that side are probed too. The
-    masks predicted for the first ``examples`` test images are kept at ``example_sigmas``.
+    masks predicted for the first ``examples`` test images are kept at ``example_sigmas``. ``precision`` is that of the
+    features.
     """
 
     weights: str = "fashion-small"
@@ -62,6 +63,10 @@ class PixelCurveConfig:
     examples: int = 0
     example_sigmas: tuple[float, ...] = ()
     seed: int = 0
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        features.check_precision(self.precision)
 
 
 def measure(
@@ -144,11 +149,11 @@ def _cached_level(
     index: int,
     cache: str | os.PathLike | None,
 ) -> dict[str, Tensor]:
-    settings = replace(config, sigmas=config.sigmas[index : index + 1], window=None)
-    mark = f"{settings}, level {index}, layers {layers}, {identity(denoiser)}, "
-    mark += f"images {digest([task.images, task.masks])}"
     path = None if cache is None else Path(cache) / f"counts-{index}.safetensors"
-    return kept(path, mark, lambda: ({}, _level(config, denoiser, task, layers, index)))[1]
+    # One level, the layers that it reads, and the seed of its noise; probes are drawn from that of the configuration.
+    settings = replace(config, sigmas=config.sigmas[index : index + 1], window=None, layers=tuple(layers))
+    inputs = {} if path is None else content(denoiser, task.images, task.masks) | {"level": str(index)}
+    return kept(path, settings, inputs, lambda: ({}, _level(config, denoiser, task, layers, index)))[1]
 
 
 def _level(
@@ -164,6 +169,7 @@ def _level(
         config.draws,
         "maps",
         seed=config.seed + 1000 * index,
+        precision=config.precision,
     )
     size = tuple(task.images.shape[2:])
 

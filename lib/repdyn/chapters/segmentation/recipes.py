@@ -11,8 +11,9 @@ from repdyn.records import Recipe
 __all__ = ["RECIPES"]
 
 _PIXELS = PixelCurveConfig(
-    weights="ccp59-small", dataset="ccp4", num_labelled=20, num_validation=60, apart=0.3, splits=5, max_epochs=10
-)
+    weights="ccp59-small", dataset="ccp4", num_labelled=20, num_validation=60, apart=0.3, splits=5, max_epochs=10,
+    precision="bf16",
+)  # fmt: skip
 _PIXELS_SLICE = replace(
     _PIXELS, num_labelled=8, num_validation=10, num_test=40, splits=1, sigmas=(0.14, 3.257), max_epochs=4
 )

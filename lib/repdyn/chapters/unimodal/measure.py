@@ -10,6 +10,7 @@ from typing import Any
 from repdyn import curves, pretrained
 from repdyn.curves import CurveConfig
 from repdyn.records import sweeps
+from repdyn.records.cache import identity
 
 __all__ = ["TrainingCurveConfig", "measure"]
 
@@ -43,13 +44,18 @@ def measure(
     if config.untrained:
         plans.insert(0, replace(plans[0], untrained=True))
         images.insert(0, 0)
-    results = sweeps.run(_curve, plans, cache=cache, progress=progress, desc="weights")
+    results = sweeps.run(_curve, plans, cache=cache, progress=progress, desc="weights", inputs=_inputs)
     return {
         "stages": [
             {"weights": plan.weights, "images": num, **result}
             for plan, num, result in zip(plans, images, results, strict=True)
         ]
     }
+
+
+def _inputs(config: CurveConfig) -> dict[str, str]:
+    """A name may stand for other weights after another training."""
+    return {"network": identity(pretrained.load(config.weights))}
 
 
 def _curve(config: CurveConfig, folder: Path | None) -> dict[str, Any]:

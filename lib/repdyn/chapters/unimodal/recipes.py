@@ -12,7 +12,7 @@ from repdyn.records import Recipe
 
 __all__ = ["RECIPES", "CIFAR", "CIFAR_SLICE", "FULL", "SLICE"]
 
-FULL = CurveConfig(dataset="fashion-mnist", splits=1)
+FULL = CurveConfig(dataset="fashion-mnist", splits=1, precision="bf16")
 # One layer and two levels: which of several is best may turn on a single image, and so on how a processor rounds.
 SLICE = replace(
     FULL,
@@ -53,8 +53,8 @@ _CIFAR_STAGE = replace(
 
 
 def _stages(preset: str, images: tuple[int, ...]) -> tuple[str, ...]:
-    """What ``repdyn train`` leaves behind along the way."""
-    return tuple(f"runs/{preset}/weights-{num}.safetensors" for num in images)
+    """What ``repdyn train`` leaves behind along the way, in the folder of runs."""
+    return tuple(f"{preset}@{num}" for num in images)
 
 
 _CIFAR_TRAINING = TrainingCurveConfig(

@@ -175,7 +175,7 @@ def _features(config: DAEConfig, denoiser: nn.Module, own: Material) -> dict[str
         lowest = own.images.shape[2] >> (len(config.widths) - 1)
         names = [name for name in names if f"/{lowest}x{lowest}_" in name and "down" not in name]
     images = torch.cat([own.probed[0], own.tested[0]])
-    read = [features.extract(denoiser, images, sigma, names, bf16=False) for sigma in levels(config)]
+    read = [features.extract(denoiser, images, sigma, names) for sigma in levels(config)]
     return {name: [level[name] for level in read] for name in names}
 
 
