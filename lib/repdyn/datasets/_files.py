@@ -68,8 +68,9 @@ def download(archive: Archive) -> Path:
             return fetch(archive.url + archive.filename, folder, archive.known_hash)
         except (OSError, ValueError) as error:
             failure = error
-    # Not from the handler: the cause is in the message, and its chain is pages of connection internals.
-    raise ConnectionError(f"{archive.filename} could not be downloaded from {archive.url} ({failure}). {by_hand}")
+    raise ConnectionError(
+        f"{archive.filename} could not be downloaded from {archive.url} ({failure}). {by_hand}"
+    ) from None  # the cause is in the message; its chain is pages of connection internals
 
 
 def fetch(url: str, folder: Path, known_hash: str | None = None) -> Path:
