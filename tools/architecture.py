@@ -100,12 +100,12 @@ def drawing() -> str:
                 f'{end[1] - 30:.0f} {end[0]:.0f} {end[1] - 4:.0f}" marker-end="url(#tip)"/>'
             )
     boxes = []
-    for room, (x, y) in sorted(place.items()):
+    for room, (left, upper) in sorted(place.items()):
         size = f"{len(there[room])} files" if len(there[room]) > 1 else "1 file"
         boxes.append(
-            f'<rect x="{x:.0f}" y="{y:.0f}" width="{WIDTH}" height="{HEIGHT}" rx="6"/>'
-            f'<text x="{x + WIDTH / 2:.0f}" y="{y + 20:.0f}">{escape(room)}</text>'
-            f'<text class="size" x="{x + WIDTH / 2:.0f}" y="{y + 36:.0f}">{size}</text>'
+            f'<rect x="{left:.0f}" y="{upper:.0f}" width="{WIDTH}" height="{HEIGHT}" rx="6"/>'
+            f'<text x="{left + WIDTH / 2:.0f}" y="{upper + 20:.0f}">{escape(room)}</text>'
+            f'<text class="size" x="{left + WIDTH / 2:.0f}" y="{upper + 36:.0f}">{size}</text>'
         )
     height = 2 * MARGIN + top * HEIGHT + (top - 1) * GAP
     return (

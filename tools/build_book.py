@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jupyter_cache
 import yaml
@@ -57,13 +58,13 @@ def execute(page: ProjectNb) -> tuple[ProjectNb, ExecutionResult]:
     return page, single_nb_execution(page.nb, str(Path(page.uri).parent), TIMEOUT_S, allow_errors=False)
 
 
-def jupyter_book(root: Path, output: Path, *options: str, **run: object) -> subprocess.CompletedProcess:
+def jupyter_book(root: Path, output: Path, *options: str, **run: Any) -> subprocess.CompletedProcess:
     """Run Jupyter Book into output/_build, which is emptied of earlier pages."""
     drop_stale_executions(root, output / "_build")
     shutil.rmtree(output / "_build" / "html", ignore_errors=True)
     program = Path(sys.executable).with_name("jupyter-book")
     paths = [str(root), "--path-output", str(output)]
-    return subprocess.run([program, "build", *paths, "--all", "-n", "--keep-going", *options], cwd=root, **run)
+    return subprocess.run([str(program), "build", *paths, "--all", "-n", "--keep-going", *options], cwd=root, **run)
 
 
 def build_book(root: Path) -> int:

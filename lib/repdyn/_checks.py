@@ -16,7 +16,7 @@ DELTA_MIN = 1e-50  # and so is sigma**4 / delta**2
 def integer(name: str, value: object, least: int) -> int:
     """``value`` as an int of at least ``least``."""
     try:
-        number = operator.index(value)
+        number = operator.index(value)  # type: ignore[arg-type]  # whether it is one is asked here
     except TypeError:
         raise ValueError(f"{name} must be an integer, got {value!r}: pass a whole number") from None
     if number < least:
@@ -73,8 +73,8 @@ def orthonormal_bases(bases: object) -> list[torch.Tensor]:
     return frames
 
 
-def samples(name: str, x: object, n: int) -> torch.Tensor:
-    """``x`` as a finite floating-point tensor (num, n)."""
+def samples(name: str, x: object, n: int | str) -> torch.Tensor:
+    """``x`` as a finite floating-point tensor (num, n); a letter for ``n`` when ``x`` is known to be no matrix."""
     x = torch.as_tensor(x)
     if x.ndim != 2 or x.shape[1] != n:
         raise ValueError(f"{name} must have shape (num, {n}), got {tuple(x.shape)}: flatten each sample to a row")

@@ -42,9 +42,19 @@ class State(NamedTuple):
     x: Tensor
 
 
-def sample(denoiser: Denoiser, start: Sequence[int] | Tensor, sigmas: Sequence[float], **options: object) -> Tensor:
+def sample(
+    denoiser: Denoiser,
+    start: Sequence[int] | Tensor,
+    sigmas: Sequence[float] | np.ndarray,
+    *,
+    seed: int,
+    method: str = "heun",
+    eta: float = 0.0,
+    churn: Churn | None = None,
+    to_zero: bool = True,
+) -> Tensor:
     """The last ``x`` of :func:`trajectory`, which takes the same arguments: samples (batch, *shape)."""
-    for state in trajectory(denoiser, start, sigmas, **options):
+    for state in trajectory(denoiser, start, sigmas, seed=seed, method=method, eta=eta, churn=churn, to_zero=to_zero):
         last = state.x
     return last
 
@@ -53,7 +63,7 @@ def sample(denoiser: Denoiser, start: Sequence[int] | Tensor, sigmas: Sequence[f
 def trajectory(
     denoiser: Denoiser,
     start: Sequence[int] | Tensor,
-    sigmas: Sequence[float],
+    sigmas: Sequence[float] | np.ndarray,
     *,
     seed: int,
     method: str = "heun",
@@ -125,7 +135,7 @@ def _start(denoiser: Denoiser, start: Sequence[int] | Tensor, sigma: float, gene
     return sigma * torch.randn(shape, generator=generator).to(device)
 
 
-def _levels(sigmas: Sequence[float], to_zero: bool) -> list[float]:
+def _levels(sigmas: Sequence[float] | np.ndarray, to_zero: bool) -> list[float]:
     levels = _checks.sigma_array(sigmas)
     if levels.ndim != 1 or len(levels) < 2 - to_zero or not (levels > 0).all() or not (np.diff(levels) < 0).all():
         raise ValueError(f"sigmas must be positive and fall from one to the next, got {sigmas!r}: pass edm_sigmas(18)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import architecture
 import jupytext
 import lint
 import pytest
@@ -41,6 +42,17 @@ SOUND = '''"""A module."""
 def double(number: int) -> int:
     return 2 * number
 '''
+# What the contracts of imports allow: `cli` reaches into recipes, and a chapter is made of modules.
+REACHING = {
+    "__init__": "",
+    "cli": 'import repdyn.chapters.recipes as recipes\n\n__all__ = ["recipes"]\n',
+    "chapters/__init__": "",
+    "chapters/recipes": SOUND,
+    "chapters/segmentation/__init__": "",
+    "chapters/segmentation/task": 'import repdyn.chapters.segmentation.measure as m\n\n__all__ = ["m"]\n',
+    "chapters/segmentation/measure": 'import repdyn.chapters.segmentation.pixels as p\n\n__all__ = ["p"]\n',
+    "chapters/segmentation/pixels": SOUND,
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +60,8 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small project with nothing to complain about, under the settings of this one."""
     root = tmp_path_factory.mktemp("project")
     files = {name: SOUND for name in ("tests/test_x.py", "tools/tool.py", "benchmarks/run.py", "book/_ext/x.py")}
-    files |= {"lib/repdyn/__init__.py": "", "lib/repdyn/cli.py": SOUND, "lib/repdyn/noise.py": SOUND}
+    files |= {f"lib/repdyn/{name}.py": SOUND for name in architecture.rooms() if name != "chapters"}
+    files |= {f"lib/repdyn/{name}.py": text for name, text in REACHING.items()}
     files |= {"_toc.yml": "root: book/page\nchapters: []\n", "book/page.md": PAGE.replace("CELL", "print(SEED)")}
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +98,29 @@ def test_a_violation_is_reported(project: Path, file: str, text: str, check: str
     (project / file).write_text(text)
     (complains,) = [run for name, run in lint.CHECKS.items() if name.startswith(check)]
     assert message in complains(project)
+
+
+CHAPTERS = "Only chapters reach into chapters, and cli into their recipes"
+FLOORS = "Every room imports from floors below its own"
+CONTRACTS = [  # module, what it imports besides, the contract that is broken
+    ("noise", "cli", "Nothing imports the command line"),
+    ("curves", "chapters.recipes", CHAPTERS),
+    ("cli", "chapters.segmentation.measure", CHAPTERS),
+    ("theory", "training", "Theory, noise and data sets know nothing of training"),
+    ("chapters/segmentation/pixels", "chapters.segmentation.measure", "No circle, neither of rooms nor inside one"),
+    ("denoisers", "theory", FLOORS),
+    ("features", "metrics", FLOORS),
+    ("annex", "noise", FLOORS),
+]
+
+
+@pytest.mark.parametrize(("module", "other", "contract"), CONTRACTS)
+def test_each_contract_of_imports_is_held(project: Path, module: str, other: str, contract: str) -> None:
+    file = project / "lib" / "repdyn" / f"{module}.py"
+    before = file.read_text() if file.exists() else ""
+    file.write_text(f"{before}\nimport repdyn.{other}\n")
+    broken = lint.imports(project).split("Broken contracts")[1]
+    assert contract in broken and module.rpartition("/")[2] in broken.split(contract)[1]
 
 
 def test_complaints_are_grouped_and_counted(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

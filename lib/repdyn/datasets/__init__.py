@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +32,8 @@ __all__ = [
 
 #: Names that :func:`load` knows.
 NAMES = tuple(DESCRIPTIONS)
+
+_Read = TypeVar("_Read")
 
 
 def load(
@@ -123,11 +126,12 @@ def _packed(name: str, split: str, path: str | os.PathLike | None) -> Decoded:
     packed = PACKED[name]
     place = archives.find(packed.archive, path)
     kept = archives.decoded_file(packed.archive, split)
-    if place is None and not kept.is_file():
-        place = archives.download(packed.archive)
-    content = archives.read_verified(packed.archive, place) if place else b""
     if kept.is_file():
+        if place is not None:
+            archives.read_verified(packed.archive, place)
         return archives.read_decoded(kept)
+    place = place or archives.download(packed.archive)
+    content = archives.read_verified(packed.archive, place)
     others = [archives.read_verified(one, archives.find(one, path) or archives.download(one)) for one in packed.beside]
     their_split = packed.renamed.get(split, split)
     data = _decoding(place, packed.decode, content, packed.layout, their_split, packed.num_test, *others)
@@ -135,7 +139,7 @@ def _packed(name: str, split: str, path: str | os.PathLike | None) -> Decoded:
     return data
 
 
-def _decoding(place: Path, decode: Callable, *arguments: object) -> object:
+def _decoding(place: Path, decode: Callable[..., _Read], *arguments: object) -> _Read:
     """``decode(*arguments)``, whose ``ValueError`` then names the file and says what to do."""
     try:
         return decode(*arguments)

@@ -49,8 +49,8 @@ def members(content: bytes) -> Iterator[tuple[str, bytes]]:
                 parts = PurePosixPath(member.name).parts
                 if not (member.isreg() or member.isdir()) or ".." in parts or member.name.startswith("/"):
                     raise ValueError(f"holds {member.name!r}, which is not a plain file inside it")
-                if member.isreg():
-                    yield member.name, archive.extractfile(member).read()
+                if (stream := archive.extractfile(member)) is not None:  # a folder has no content
+                    yield member.name, stream.read()
     except _DAMAGED as error:
         raise ValueError(f"truncated or damaged ({error})") from error
 
@@ -212,4 +212,5 @@ def _cifar(files: dict[str, bytes], layout: str, split: str, meta: str, kind: st
     classes = plain_pickle(files[tables[0]], tables[0]).get(f"{kind}label_names")
     if not isinstance(classes, list) or len(classes) != num_classes:
         raise ValueError(f"{tables[0]} does not name {num_classes} classes")
-    return Decoded(*(np.concatenate(arrays) for arrays in zip(*parts)), tuple(map(str, classes)))
+    images, labels = (np.concatenate(arrays) for arrays in zip(*parts))
+    return Decoded(images, labels, tuple(map(str, classes)))

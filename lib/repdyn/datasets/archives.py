@@ -63,14 +63,14 @@ def download(archive: Archive) -> Path:
     by_hand = f"Put it by hand into {folder}, or into a folder named by the environment variable REPDYN_DATA."
     if archive.url is None:
         raise ConnectionError(f"{archive.filename} is not on this computer, nor to be had from the web. {by_hand}")
-    for attempt in range(1, ATTEMPTS + 1):
+    for _ in range(ATTEMPTS):
         try:
             return fetch(archive.url + archive.filename, folder, archive.known_hash)
         except (OSError, ValueError) as error:
-            if attempt == ATTEMPTS:
-                raise ConnectionError(
-                    f"{archive.filename} could not be downloaded from {archive.url} ({error}). {by_hand}"
-                ) from None  # the cause is in the message; its chain is pages of connection internals
+            failure = error
+    raise ConnectionError(
+        f"{archive.filename} could not be downloaded from {archive.url} ({failure}). {by_hand}"
+    ) from None  # the cause is in the message; its chain is pages of connection internals
 
 
 def fetch(url: str, folder: Path, known_hash: str | None = None) -> Path:
@@ -104,8 +104,8 @@ class Decoded(NamedTuple):
 
     def sha256(self) -> str:
         """Hash of the pixels, followed by the labels as int64."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.images))
-        digest.update(np.ascontiguousarray(self.labels, dtype=np.int64))
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels, dtype=np.int64).data)
         return digest.hexdigest()
 
 

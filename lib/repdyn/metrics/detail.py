@@ -60,10 +60,10 @@ def scatter_shares(estimates: Tensor, images: Tensor, labels: Tensor) -> tuple[f
 
 def _pair(estimates: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     """Both in float64, of one shape and finite."""
-    pair = tuple(torch.as_tensor(x).detach().to("cpu", torch.float64) for x in (estimates, images))
-    if pair[0].shape != pair[1].shape or pair[0].ndim < 2 or not len(pair[0]):
-        shapes = f"{tuple(pair[0].shape)} and {tuple(pair[1].shape)}"
+    a, b = (torch.as_tensor(x).detach().to("cpu", torch.float64) for x in (estimates, images))
+    if a.shape != b.shape or a.ndim < 2 or not len(a):
+        shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
         raise ValueError(f"estimates and images must have one shape (N, *shape) with N > 0, got {shapes}")
-    if not all(torch.isfinite(x).all() for x in pair):
+    if not all(torch.isfinite(x).all() for x in (a, b)):
         raise ValueError("estimates and images must be finite, got NaN or infinity")
-    return pair
+    return a, b

@@ -54,14 +54,14 @@ def confusion(pred: object, target: object, num_classes: int, ignore_index: int 
     pred, target = torch.as_tensor(pred), torch.as_tensor(target)
     if pred.shape != target.shape:
         raise ValueError(f"pred and target must have one shape, got {tuple(pred.shape)} and {tuple(target.shape)}")
-    pred, target = pred.cpu().numpy().ravel(), target.cpu().numpy().ravel()
+    given, true = pred.cpu().numpy().ravel(), target.cpu().numpy().ravel()
     if ignore_index is not None:
-        pred, target = pred[target != ignore_index], target[target != ignore_index]
-    for name, labels in (("pred", pred), ("target", target)):
+        given, true = given[true != ignore_index], true[true != ignore_index]
+    for name, labels in (("pred", given), ("target", true)):
         if len(labels) and (labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= num_classes):
             raise ValueError(
                 f"{name} must hold integers in 0..{num_classes - 1}, got {labels.dtype} in {labels.min()}.."
                 f"{labels.max()}: pass class indices, or an ignore_index"
             )
-    places = target.astype(np.int64) * num_classes + pred.astype(np.int64)
+    places = true.astype(np.int64) * num_classes + given.astype(np.int64)
     return np.bincount(places, minlength=num_classes**2).reshape(num_classes, num_classes)

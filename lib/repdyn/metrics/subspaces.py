@@ -161,6 +161,6 @@ def _checked(features: object, labels: object) -> tuple[Tensor, Tensor, int]:
     features = torch.as_tensor(features)
     size = features.shape[1] if features.ndim == 2 else "D"
     x = _checks.samples("features", features, size).detach().to(torch.float64)
-    largest = int(torch.as_tensor(labels).max()) if len(x) == len(labels) and len(x) else 0
-    labels = _checks.class_labels(labels, len(x), max(largest, 0) + 1).to(x.device)
-    return x, labels, largest + 1
+    given = torch.as_tensor(labels)
+    largest = int(given.max()) if len(x) == len(given) and len(x) else 0
+    return x, _checks.class_labels(given, len(x), max(largest, 0) + 1).to(x.device), largest + 1

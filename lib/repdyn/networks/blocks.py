@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,10 @@ class Conv(nn.Module):
 
     ``filter_last`` convolves at the full resolution and shrinks the result, as NCSN++ does with the input image.
     """
+
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+    resample_filter: Tensor  # None, and never read, where nothing is resampled
 
     def __init__(
         self,
@@ -77,6 +82,7 @@ class Conv(nn.Module):
         return (self.resample_filter.shape[-1] - 1) // 2
 
     def _convolve(self, x: Tensor, extra_padding: int = 0) -> Tensor:
+        assert self.weight is not None and self.bias is not None, "there is a kernel where this is called"
         if self.weight.shape[-1] > 1:
             return F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2 + extra_padding)
         # A pointwise convolution is a matrix product, and as such several times faster on a CPU in bf16.
@@ -117,14 +123,14 @@ class Block(nn.Module):
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.dropout = dropout
-        resample = {"up": up, "down": down, "filter_taps": filter_taps}
+        resampling = partial(Conv, in_channels, out_channels, up=up, down=down, filter_taps=filter_taps)
         self.norm0 = group_norm(in_channels)
-        self.conv0 = Conv(in_channels, out_channels, 3, **resample)
+        self.conv0 = resampling(3)
         self.affine = linear(emb_channels, out_channels)
         self.norm1 = group_norm(out_channels)
         self.conv1 = Conv(out_channels, out_channels, 3, gain=ZERO_GAIN)
         needs_projection = in_channels != out_channels or up or down
-        self.skip = Conv(in_channels, out_channels, 1, **resample) if needs_projection else None
+        self.skip = resampling(1) if needs_projection else None
         self.attention = attention
         if attention:
             self.norm2 = group_norm(out_channels)
@@ -151,6 +157,8 @@ class Block(nn.Module):
 class PositionalEmbedding(nn.Module):
     """Sines then cosines of the noise label at geometrically spaced frequencies (DDPM++), (B,) -> (B, C)."""
 
+    freqs: Tensor
+
     def __init__(self, num_channels: int, max_positions: int = 10_000) -> None:
         super().__init__()
         exponents = torch.arange(num_channels // 2, dtype=torch.float32) / (num_channels // 2 - 1)
@@ -164,6 +172,8 @@ class PositionalEmbedding(nn.Module):
 
 class FourierEmbedding(nn.Module):
     """Sines then cosines of the noise label at fixed random frequencies (NCSN++), (B,) -> (B, C)."""
+
+    freqs: Tensor
 
     def __init__(self, num_channels: int, scale: float = 16.0) -> None:
         super().__init__()

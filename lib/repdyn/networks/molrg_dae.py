@@ -27,6 +27,9 @@ class MoLRGDenoiser(nn.Module):
     Source: Li et al., arXiv 2502.05743, Proposition 1, as a network.
     """
 
+    bases: Tensor  # a parametrisation: what is read is made of the parameter, what is assigned becomes it
+    fixed_delta: Tensor  # unless delta is learned
+
     def __init__(self, n: int, d: int, K: int, delta: float = 0.2, learn_delta: bool = False, seed: int = 0) -> None:
         super().__init__()
         self.n, self.d, self.K = _checks.integer("n", n, 1), _checks.integer("d", d, 1), _checks.integer("K", K, 1)

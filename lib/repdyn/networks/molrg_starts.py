@@ -30,6 +30,8 @@ class MoLRGStarts(nn.Module):
     Raises ``ValueError`` for d > n, ``alike`` that is not positive, and sizes or delta out of range.
     """
 
+    fixed_delta: Tensor  # unless delta is learned
+
     def __init__(
         self,
         starts: int,
@@ -46,10 +48,10 @@ class MoLRGStarts(nn.Module):
         self.d, self.K = _checks.integer("d", d, 1), _checks.integer("K", K, 1)
         if self.d > self.n:
             raise ValueError(f"d must be at most n = {n}, got {d}: pass the dimension of a subspace")
-        deltas = delta if isinstance(delta, Sequence) else [delta] * self.starts
-        if len(deltas) != self.starts:
-            raise ValueError(f"delta must be one number or {self.starts}, one for each start, got {len(deltas)}")
-        deltas = torch.tensor([_checks.delta_in_range(value, positive=learn_delta) for value in deltas])
+        each = delta if isinstance(delta, Sequence) else [delta] * self.starts
+        if len(each) != self.starts:
+            raise ValueError(f"delta must be one number or {self.starts}, one for each start, got {len(each)}")
+        deltas = torch.tensor([_checks.delta_in_range(value, positive=learn_delta) for value in each])
         generator = torch.Generator().manual_seed(_checks.integer("seed", seed, 0))
         frames = torch.randn(self.starts, self.K, self.n, self.d, generator=generator)
         if alike is not None:

@@ -91,7 +91,8 @@ class UNet(nn.Module):
             "filter_taps": (1, 3, 3, 1) if ncsnpp else (1, 1),
         }
         self.enc = _encoder(config, block_args)
-        self.dec = _decoder(config, block_args, [m.out_channels for k, m in self.enc.items() if "aux" not in k])
+        skips = [m for name, m in self.enc.items() if "aux" not in name and isinstance(m, (Conv, Block))]
+        self.dec = _decoder(config, block_args, [module.out_channels for module in skips])
 
     def forward(
         self, x: Tensor, noise_label: Tensor, class_labels: Tensor | None = None, augment_labels: Tensor | None = None
@@ -118,7 +119,8 @@ class UNet(nn.Module):
         return self._encode(x, self._embed(noise_label, None, None))[-1]
 
     def _encode(self, x: Tensor, emb: Tensor) -> list[Tensor]:
-        skips, aux = [], x
+        skips: list[Tensor] = []
+        aux = x
         for name, module in self.enc.items():
             if "aux" in name:  # NCSN++: the shrunken input joins every resolution
                 x = skips[-1] = aux = (x + module(aux)) * SKIP_SCALE

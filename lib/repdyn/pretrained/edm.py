@@ -7,6 +7,7 @@ import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -72,6 +73,8 @@ class _Record:
     """Stands in for every object of a snapshot: holds its arguments and its state, and runs nothing."""
 
     __slots__ = ("args", "state")
+    args: tuple[Any, ...]
+    state: Any
 
     def __new__(cls, *args: object) -> _Record:
         record = super().__new__(cls)
@@ -192,15 +195,15 @@ def _check_weights(weights: dict[str, Tensor], expected: dict[str, Tensor]) -> N
             raise _Unusable(f"holds NaN or infinity in {name}")
 
 
-def _kind(value: object) -> str:
-    return type(value).__name__ if isinstance(value, _Record) else ""
+def _stands_for(value: object, *names: str) -> TypeGuard[_Record]:
+    return isinstance(value, _Record) and type(value).__name__ in names
 
 
 def _module(record: object) -> tuple[str, dict]:
     """Class name and attributes of a module, whichever way it was pickled."""
-    if _kind(record) == _MODULE:
+    if _stands_for(record, _MODULE):
         return record.args[0]["class_name"], record.args[0]["state"]
-    if _kind(record) == _MODULE_DICT:
+    if _stands_for(record, _MODULE_DICT):
         return "ModuleDict", record.state
     raise _Unusable(f"holds a {type(record).__name__} where a network belongs: {_SUPPORTED}")
 
@@ -217,9 +220,9 @@ def _tensors(record: object, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 def _tensor(record: object) -> Tensor:
-    if _kind(record) == _PARAMETER:
+    if _stands_for(record, _PARAMETER):
         record = record.args[0]
-    if _kind(record) != _TENSOR or _kind(record.args[0]) != _STORAGE:
+    if not _stands_for(record, _TENSOR) or not _stands_for(record.args[0], _STORAGE):
         raise _Unusable("holds a tensor of an unknown kind")
     storage, offset, size, stride = record.args[:4]
     return torch.as_strided(_storage(storage.args[0]), size, stride, offset)
@@ -241,11 +244,11 @@ def _storage(data: bytes) -> Tensor:
     return torch.frombuffer(bytearray(values), dtype=dtype) if numel else torch.empty(0, dtype=dtype)
 
 
-def _plain(value: object) -> object:
+def _plain(value: object) -> Any:
     """An argument of a network: a number, a string, or a list of them."""
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if _kind(value) in _NUMPY_SCALARS and value.args[0].args[0] in ("f8", "f4", "i8", "i4", "b1"):
+    if _stands_for(value, *_NUMPY_SCALARS) and value.args[0].args[0] in ("f8", "f4", "i8", "i4", "b1"):
         return np.frombuffer(value.args[1], f"<{value.args[0].args[0]}")[0].item()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value

@@ -6,8 +6,10 @@ import json
 import os
 from collections.abc import Iterable
 from importlib import import_module
-from types import ModuleType
+from types import MethodType, ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,6 +17,7 @@ from torch.nn import functional as F
 from repdyn.denoisers import VPDenoiser
 from repdyn.images import to_unit_range
 
+_Module = TypeVar("_Module", bound=nn.Module)
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 
 
@@ -85,8 +88,18 @@ def load_mae(path_or_id: str | os.PathLike, device: torch.device | str = "cpu") 
 class LatentDenoiser(VPDenoiser):
     """A :class:`repdyn.denoisers.VPDenoiser` of latents (B, C, h, w), with the auto-encoder that makes them, if any."""
 
-    def __init__(self, *args: object, vae: nn.Module | None = None, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)
+    log_sigmas: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        alpha_bar: np.ndarray | None = None,
+        prediction_type: str = "epsilon",
+        interpolate: bool = True,
+        *,
+        vae: _Foreign | None = None,
+    ) -> None:
+        super().__init__(model, alpha_bar, prediction_type, interpolate)
         self.vae = vae
 
     @torch.no_grad()
@@ -112,7 +125,10 @@ class ImageEncoder(nn.Module):
     are the blocks, as (B, width, patches), without the class token.
     """
 
-    def __init__(self, vit: nn.Module, mean: Iterable[float], std: Iterable[float]) -> None:
+    mean: Tensor  # (1, 3, 1, 1)
+    std: Tensor
+
+    def __init__(self, vit: _Foreign, mean: Iterable[float], std: Iterable[float]) -> None:
         super().__init__()
         self.vit = vit
         for name, value in (("mean", mean), ("std", std)):
@@ -139,6 +155,19 @@ class ImageEncoder(nn.Module):
         return {f"block{index}": tap for index, tap in enumerate(self.taps)}
 
 
+class _Foreign(nn.Module):
+    """A model of diffusers or transformers, or a part of one: to mypy its attributes can be anything.
+
+    Both libraries are optional, and neither states the types of what is read here. Nothing is an instance of this.
+    """
+
+    from_pretrained: MethodType
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
 class _Tap(nn.Module):
     """Reads the tokens (B, tokens, width) that a block puts out, as (B, width, tokens): positions last, as in images.
 
@@ -160,15 +189,16 @@ class _Tap(nn.Module):
 def _tap(blocks: Iterable[nn.Module], first: int = 0) -> nn.ModuleList:
     taps = nn.ModuleList()
     for block in blocks:
-        taps.append(_Tap(first))
-        block.register_forward_hook(taps[-1].read)
+        tap = _Tap(first)
+        taps.append(tap)
+        block.register_forward_hook(tap.read)
     return taps
 
 
 class _UNet2D(nn.Module):
     """A diffusers U-Net with the interface of :class:`repdyn.networks.unet.UNet`: a tensor out, layers by name."""
 
-    def __init__(self, unet: nn.Module) -> None:
+    def __init__(self, unet: _Foreign) -> None:
         super().__init__()
         self.unet = unet
 
@@ -180,7 +210,7 @@ class _UNet2D(nn.Module):
         """Layers in the order of the forward pass, named as those of our own U-Net."""
         unet = self.unet
         deepest = len(unet.down_blocks) - 1
-        layers = {f"enc/{self._side(0)}_conv": unet.conv_in}
+        layers: dict[str, nn.Module] = {f"enc/{self._side(0)}_conv": unet.conv_in}
         for level, block in enumerate(unet.down_blocks):
             layers |= _outputs(f"enc/{self._side(level)}", block)
             layers |= {f"enc/{self._side(level + 1)}_down": module for module in block.downsamplers or ()}
@@ -200,7 +230,7 @@ class _UNet2D(nn.Module):
         return f"{height >> level}x{width >> level}"
 
 
-def _outputs(prefix: str, block: nn.Module) -> dict[str, nn.Module]:
+def _outputs(prefix: str, block: _Foreign) -> dict[str, nn.Module]:
     """What each residual block ends with: itself, or the attention after it."""
     ends = getattr(block, "attentions", None) or block.resnets
     return {f"{prefix}_block{index}": module for index, module in enumerate(ends)}
@@ -209,7 +239,7 @@ def _outputs(prefix: str, block: nn.Module) -> dict[str, nn.Module]:
 class _DiT(nn.Module):
     """A diffusers DiT likewise: the output without its learned variance, blocks by number."""
 
-    def __init__(self, transformer: nn.Module) -> None:
+    def __init__(self, transformer: _Foreign) -> None:
         super().__init__()
         self.transformer = transformer
         self.taps = _tap(transformer.transformer_blocks)
@@ -227,7 +257,7 @@ class _DiT(nn.Module):
         return {f"block{index}": tap for index, tap in enumerate(self.taps)}
 
 
-def _ready(module: nn.Module, device: torch.device | str) -> nn.Module:
+def _ready(module: _Module, device: torch.device | str) -> _Module:
     return module.float().to(device).eval().requires_grad_(False)
 
 
@@ -238,7 +268,7 @@ def _optional(name: str) -> ModuleType:
         raise ImportError(f"this needs {name}, of repdyn's extra 'pretrained': pip install {name}") from error
 
 
-def _read(reader, path_or_id: str | os.PathLike, *args: object, **kwargs: object):
+def _read(reader: MethodType, path_or_id: str | os.PathLike, *args: object, **kwargs: object) -> Any:
     try:
         return reader(path_or_id, *args, **kwargs)
     except Exception as error:  # the libraries raise errors of many kinds for what is missing, damaged or foreign
@@ -246,7 +276,9 @@ def _read(reader, path_or_id: str | os.PathLike, *args: object, **kwargs: object
         raise ValueError(f"{path_or_id} cannot be read as {what}: {error}") from error
 
 
-def _component(cls: type, path_or_id: str | os.PathLike, folder: str | None = None, **options: object) -> nn.Module:
+def _component(
+    cls: type[_Foreign], path_or_id: str | os.PathLike, folder: str | None = None, **options: object
+) -> _Foreign:
     """A model and all of its weights, from its own folder or from the top one, where older repositories keep it."""
     options |= {"output_loading_info": True}
     try:
@@ -263,14 +295,14 @@ def _component(cls: type, path_or_id: str | os.PathLike, folder: str | None = No
     return model
 
 
-def _schedule(diffusers: ModuleType, path_or_id: str | os.PathLike) -> tuple[Tensor, str]:
+def _schedule(diffusers: ModuleType, path_or_id: str | os.PathLike) -> tuple[np.ndarray, str]:
     """The schedule's alpha_bar (steps,), and what the network predicts."""
     try:
         config = _read(diffusers.DDPMScheduler.load_config, path_or_id, subfolder="scheduler")
     except ValueError:
         config = _read(diffusers.DDPMScheduler.load_config, path_or_id)
     cls = getattr(diffusers, config.get("_class_name", ""), None)
-    scheduler = cls.from_config(config) if hasattr(cls, "from_config") else None
-    if not hasattr(scheduler, "alphas_cumprod"):
+    scheduler = cls.from_config(config) if cls is not None and hasattr(cls, "from_config") else None
+    if scheduler is None or not hasattr(scheduler, "alphas_cumprod"):
         raise ValueError(f"{path_or_id} has no schedule of a DDPM: its scheduler is {config.get('_class_name')}")
-    return scheduler.alphas_cumprod.double(), scheduler.config.get("prediction_type", "epsilon")
+    return scheduler.alphas_cumprod.double().numpy(), scheduler.config.get("prediction_type", "epsilon")

@@ -203,8 +203,8 @@ def peak(*, d: int, K: int, delta: float, method: str = "exact", noisy_input: bo
         raise ValueError("noisy_input must be False for method 'theorem2', which knows clean inputs only: use 'exact'")
     options = {"noisy_input": noisy_input} if method == "exact" else {}
 
-    def ratio(sigma: np.ndarray | float) -> np.ndarray | float:
-        return {"exact": exact, "theorem2": theorem2}[method](sigma, d=d, K=K, delta=delta, **options)
+    def ratio(sigma: np.ndarray | float) -> np.ndarray:
+        return np.asarray({"exact": exact, "theorem2": theorem2}[method](sigma, d=d, K=K, delta=delta, **options))
 
     def curve(log_sigma: np.ndarray) -> np.ndarray:
         return np.log(ratio(np.exp(log_sigma)))
@@ -218,7 +218,7 @@ def peak(*, d: int, K: int, delta: float, method: str = "exact", noisy_input: bo
     for width in (step, 0.1 * step):
         best = _maximiser(curve, best - width, best + width)
     sigma = float(np.exp(best))
-    return Peak(sigma, ratio(sigma))
+    return Peak(sigma, float(ratio(sigma)))
 
 
 def _maximiser(curve: Callable[[np.ndarray], np.ndarray], low: float, high: float) -> float:

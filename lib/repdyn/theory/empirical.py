@@ -28,6 +28,10 @@ class _OfData(nn.Module):
             raise ValueError(f"x must hold {self.n} numbers a sample, got shape {tuple(x.shape)}")
         return self._mean(flat, expand_sigma(sigma, flat) ** 2).to(x.dtype).view_as(x)
 
+    def _mean(self, x: Tensor, variance: Tensor) -> Tensor:
+        """The estimate for ``x`` (batch, n) and sigma^2 (batch, 1), both float64."""
+        raise NotImplementedError
+
     def feature_layers(self) -> dict[str, nn.Module]:
         """No hidden layers: only the posterior can be read."""
         return {}
@@ -45,9 +49,11 @@ class EmpiricalDenoiser(_OfData):
     Equation: ``eq-empirical-denoiser``. Source: Karras et al. (2022), appendix B.3.
     """
 
+    data: Tensor  # (N, n)
+
     def __init__(self, data: Tensor) -> None:
         super().__init__(data)
-        self.register_buffer("data", data.detach().flatten(1).double(), persistent=False)  # (N, n)
+        self.register_buffer("data", data.detach().flatten(1).double(), persistent=False)
 
     def _mean(self, x: Tensor, variance: Tensor) -> Tensor:
         half = self.data.square().sum(1) / 2  # ||x||^2 is common to all weights
@@ -67,14 +73,18 @@ class LinearDenoiser(_OfData):
     Equation: ``eq-linear-denoiser``. Source: Wiener (1949).
     """
 
+    mean: Tensor  # (n,)
+    axes: Tensor  # (r, n), principal components
+    variances: Tensor  # (r,)
+
     def __init__(self, data: Tensor) -> None:
         super().__init__(data)
         flat = data.detach().flatten(1).double()
         mean = flat.mean(0)
         _, scales, axes = torch.linalg.svd((flat - mean) / len(flat) ** 0.5, full_matrices=False)
-        self.register_buffer("mean", mean, persistent=False)  # (n,)
-        self.register_buffer("axes", axes, persistent=False)  # (r, n), principal components
-        self.register_buffer("variances", scales**2, persistent=False)  # (r,)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("axes", axes, persistent=False)
+        self.register_buffer("variances", scales**2, persistent=False)
 
     def _mean(self, x: Tensor, variance: Tensor) -> Tensor:
         gains = self.variances / (self.variances + variance)  # (batch, r)

@@ -64,10 +64,10 @@ def alternate(x: object, bases: object, *, delta: float | None = None, max_round
 
     Equation: ``eq-em-step``
     """
-    frames = _checks.orthonormal_bases(bases)
-    if len({frame.shape for frame in frames}) > 1:
+    starts = _checks.orthonormal_bases(bases)
+    if len({start.shape for start in starts}) > 1:
         raise ValueError("bases must have one dimension d for all, got several: pass a (K, n, d) array")
-    frames = torch.stack(frames)
+    frames = torch.stack(starts)
     x = _checks.samples("x", x, frames.shape[1]).to(torch.float64)
     kappa = None if delta is None else (1 - _checks.delta_in_range(delta, positive=True) ** 2) / delta**2
     rounds, moved, shares = 0, 1.0, torch.zeros(len(x), len(frames), dtype=x.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -63,7 +64,8 @@ def two_costs(d: int, K: int, delta: float) -> Figure:
     ax.plot(best, lowest, "o", color=COLORS["orange"], ms=8, label="its minimum")
     ax.set_ylim(0.01, 300.0)
     ax.legend(loc="lower left")
-    return sigma_axis(ax).figure
+    sigma_axis(ax)
+    return fig
 
 
 def validation(
@@ -92,8 +94,8 @@ def validation(
         sigma_axis(ax, r"noise level $\sigma$" if ax in axes[1] else "").set_title(f"varying ${symbols[name]}$")
     for ax in axes[:, 0]:
         ax.set_ylabel("CSNR")
-    dark = {"color": COLORS["black"]}
-    styles = [Line2D([], [], marker="o", ls="none", **dark), Line2D([], [], **dark), Line2D([], [], ls="--", **dark)]
+    line = partial(Line2D, [], [], color=COLORS["black"])
+    styles = [line(marker="o", ls="none"), line(), line(ls="--")]
     fig.legend(styles, ["measured", "exact", "Theorem 2"], loc="outside upper center", ncols=3)
     return fig
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
+from numpy.typing import ArrayLike
 
 from repdyn.chapters.csnr.figures import draw_classes
 from repdyn.denoisers import Denoiser
@@ -39,7 +40,7 @@ def timestep_axis(ax: Axes, timesteps: Sequence[int] = (1, 10, 40, 100, 280)) ->
     """Make the x-axis of ``ax`` one of sigma, and tick DDPM's time steps above."""
     sigma_axis(ax)
     top = ax.secondary_xaxis("top")
-    top.set_xticks(ddpm_sigma(np.array(timesteps), ddpm_alpha_bar()), timesteps, fontsize=9)
+    top.set_xticks(ddpm_sigma(np.array(timesteps), ddpm_alpha_bar()), [str(t) for t in timesteps], fontsize=9)
     top.xaxis.set_minor_formatter(NullFormatter())
     top.tick_params(which="minor", length=0)
     top.set_xlabel("time step $t$", fontsize=9.5)
@@ -54,7 +55,8 @@ def losses(sigmas: Sequence[float], stages: Mapping[str, Sequence[float]], linea
     ax.loglog(sigmas, linear, "--", color=COLORS["black"], label="best linear filter")
     ax.set_ylabel("excess loss / least loss")
     ax.legend(title="samples seen", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return timestep_axis(ax).figure
+    timestep_axis(ax)
+    return fig
 
 
 def curves(
@@ -101,7 +103,7 @@ def curves(
     return fig
 
 
-def band(ax: Axes, x: Sequence[float], values: object, style: str, color: str, label: str) -> None:
+def band(ax: Axes, x: ArrayLike, values: ArrayLike, style: str, color: str, label: str) -> None:
     """Mean over repetitions (R, S) with a band from the lowest to the highest."""
     values, color = np.asarray(values), COLORS.get(color, color)
     ax.plot(x, values.mean(0), style, color=color, label=label)
@@ -124,7 +126,7 @@ def posterior_estimates(
     for row, (name, denoiser) in enumerate(denoisers.items()):
         axes[row, 0].set_ylabel(name)
         for column, t in enumerate(timesteps):
-            sigma, ax = ddpm_sigma(t, ddpm_alpha_bar()), axes[row, column]
+            sigma, ax = float(ddpm_sigma(t, ddpm_alpha_bar())), axes[row, column]
             with torch.no_grad():
                 estimate = denoiser(x.float(), sigma).double()
             values[row, column] = csnr.csnr(estimate, labels, model.bases)

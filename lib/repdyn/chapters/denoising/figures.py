@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from repdyn import noise
@@ -23,10 +25,10 @@ _DASHES = ["-", "--", "-.", ":"]
 def noise_levels(segmentation: Sequence[float]) -> None:
     """DDPM's time steps on the sigma axis, above EDM's grid of 18 and the paper's levels."""
     alpha_bar = noise.ddpm_alpha_bar()
-    levels = noise.ddpm_sigma(np.arange(len(alpha_bar)), alpha_bar)
+    levels = np.asarray(noise.ddpm_sigma(np.arange(len(alpha_bar)), alpha_bar))
     _, (top, rug) = plt.subplots(2, 1, figsize=(7.0, 4.4), sharex=True, height_ratios=[2.6, 1])
     top.plot(levels, np.arange(len(alpha_bar)), color=COLORS["blue"])
-    steps = noise.ddpm_timestep(np.array(segmentation), alpha_bar)
+    steps = np.asarray(noise.ddpm_timestep(np.array(segmentation), alpha_bar))
     top.plot(segmentation, steps, "^", color=COLORS["orange"], ms=7)
     arrow = {"arrowstyle": "-", "color": COLORS["orange"], "shrinkB": 6}
     note, last = "the paper's eight levels\nfor segmentation", (segmentation[-1], steps[-1])
@@ -74,10 +76,11 @@ def _legend_above(axes: np.ndarray) -> None:
     axes[0, 0].figure.legend(sum(handles, []), sum(labels, []), loc="outside upper center", ncols=3)
 
 
-def _draw_lines(ax: Axes, model: NoisyMoLRG, **style: object) -> None:
+def _draw_lines(ax: Axes, model: NoisyMoLRG, **style: Any) -> None:
     for k, basis in enumerate(model.bases):
         ends = 3.4 * torch.stack([-basis[:, 0], basis[:, 0]])
-        ax.plot(ends[:, 0], ends[:, 1], **{"ls": _DASHES[k], "color": CLASS_COLORS[k], "lw": 2.2} | style)
+        default: dict[str, Any] = {"ls": _DASHES[k], "color": CLASS_COLORS[k], "lw": 2.2}
+        ax.plot(ends[:, 0], ends[:, 1], **default | style)
     ax.set(xlim=(-2.4, 2.4), ylim=(-2.4, 2.4), xticks=(-2, 0, 2), yticks=(-2, 0, 2), aspect="equal")
     ax.grid(visible=False)
 
@@ -100,7 +103,9 @@ def field(model: NoisyMoLRG, sigmas: Sequence[float], shown: float = 0.4) -> Non
         ax.set_title(rf"$\sigma={sigma:g}$")
 
 
-def curves(x: object, series: Mapping[str, object], ylabel: str, ax: Axes | None = None, markers: bool = False) -> Axes:
+def curves(
+    x: ArrayLike, series: Mapping[str, ArrayLike], ylabel: str, ax: Axes | None = None, markers: bool = False
+) -> Axes:
     """Named series over the sigma axis, told apart by colour and by dash or marker."""
     ax = plt.subplots()[1] if ax is None else ax
     for i, (name, y) in enumerate(series.items()):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from torch import Tensor
 
 from repdyn import _checks
 
 __all__ = ["label_noise"]
 
 
-def label_noise(labels: object, share: float, num_classes: int, seed: int) -> np.ndarray:
+def label_noise(labels: Sequence[int] | np.ndarray | Tensor, share: float, num_classes: int, seed: int) -> np.ndarray:
     """A copy of ``labels`` (N,), integers in 0..num_classes-1, in which round(share N) are wrong.
 
     Which ones is drawn uniformly, and so is the class of each among the ``num_classes`` - 1 others: so the share of
@@ -21,9 +24,9 @@ def label_noise(labels: object, share: float, num_classes: int, seed: int) -> np
     num_classes = _checks.integer("num_classes", num_classes, 2)
     if not 0 <= share <= 1:
         raise ValueError(f"share must be in 0..1, got {share}")
-    labels = _checks.class_labels(labels, len(labels), num_classes).cpu().numpy().copy()
+    noisy = _checks.class_labels(labels, len(labels), num_classes).cpu().numpy().copy()
     rng = np.random.default_rng(_checks.integer("seed", seed, 0))
-    order, shifts = rng.permutation(len(labels)), rng.integers(1, num_classes, len(labels))
-    wrong = order[: round(share * len(labels))]
-    labels[wrong] = (labels[wrong] + shifts[wrong]) % num_classes
-    return labels
+    order, shifts = rng.permutation(len(noisy)), rng.integers(1, num_classes, len(noisy))
+    wrong = order[: round(share * len(noisy))]
+    noisy[wrong] = (noisy[wrong] + shifts[wrong]) % num_classes
+    return noisy

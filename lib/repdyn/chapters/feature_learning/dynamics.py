@@ -84,13 +84,13 @@ def descend(loss: Loss, weights: Tensor, rate: float, steps: int) -> Iterator[tu
     """
     for _ in range(steps + 1):
         value, gradient = loss(weights)
-        if not math.isfinite(value := value.item()):
-            raise FloatingPointError(f"the loss is {value}: lower rate")
-        yield value, weights
+        if not math.isfinite(reached := value.item()):
+            raise FloatingPointError(f"the loss is {reached}: lower rate")
+        yield reached, weights
         weights = weights - rate * gradient
 
 
-def settle(loss: Callable[[Tensor], Tensor], weights: Tensor, max_iter: int = 3000) -> tuple[Tensor, float, float]:
+def settle(loss: Loss, weights: Tensor, max_iter: int = 3000) -> tuple[Tensor, float, float]:
     """The stationary point of ``loss`` beside ``weights``, by L-BFGS; the loss, and the largest entry of its gradient.
 
     For the end of a descent, whose last digits would take plain steps for ever.
@@ -185,14 +185,15 @@ def _follow(
     path: Iterator[tuple[float, Tensor]], data: TwoPatchData, signals: Tensor, target: float = -math.inf
 ) -> Trained:
     """Read off alignments at some 25 steps a decade, and at the last one."""
-    steps, losses, aligned, due = [], [], [], 0
+    found: list[tuple[int, float, float, float]] = []
+    due = 0
     for step, (loss, weights) in enumerate(path):
         if step >= due or loss <= target:
-            steps.append(step), losses.append(loss), aligned.append(alignment(weights, data, signals))
+            found.append((step, loss, *alignment(weights, data, signals)))
             due = max(step + 1, math.ceil(1.1 * step))
         if loss <= target:
             break
-    if steps[-1] != step:
-        steps.append(step), losses.append(loss), aligned.append(alignment(weights, data, signals))
-    signal, noise = map(list, zip(*aligned))
+    if found[-1][0] != step:
+        found.append((step, loss, *alignment(weights, data, signals)))
+    steps, losses, signal, noise = map(list, zip(*found))
     return Trained(steps, losses, signal, noise, weights, math.nan)

@@ -68,7 +68,7 @@ def quality(results: Sequence[dict[str, Any]], names: Sequence[str], embedding: 
 def _distances(ax: Axes, result: dict[str, Any], embedding: str) -> None:
     for kind, (label, color, marker, dash) in _SERIES.items():
         value, error = np.transpose(result["frechet"][kind][embedding])
-        style = {"color": COLORS[color], "marker": marker, "ls": dash, "label": label}
+        style: dict[str, Any] = {"color": COLORS[color], "marker": marker, "ls": dash, "label": label}
         ax.errorbar(result["sigmas"], value, error, capsize=2, **style)
     ax.axhline(result["floor"][embedding][0], color=COLORS["black"], lw=1.2, ls=(0, (1, 1)), label="real images")
     ax.set_yscale("log")

@@ -105,14 +105,14 @@ def score_by_size(found: dict[int, dict[int, dict[str, Any]]], thresholds: list[
     bottom.set(ylabel="hidden peak\nabove the ends", xlabel="images in the training set")
     bottom.axhline(0, color=COLORS["black"], lw=1)
     bottom.set_xscale("log", base=2)
-    sizes = sorted({size for column in found.values() for size in column})
-    bottom.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    ticks = sorted({size for column in found.values() for size in column})
+    bottom.set_xticks(ticks, [f"{size:,}" for size in ticks])
     for ax in (top, middle, bottom):
         ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return fig
 
 
-def _heights(ax: Axes, x: list[float], checkpoints: list[dict], side: str, **drawn: str) -> None:
+def _heights(ax: Axes, x: list[float], checkpoints: list[dict], side: str, **drawn: Any) -> None:
     """Height of the hidden layer's peak above one end, with its interval."""
     peaks = [c["layer"]["peak"] for c in checkpoints]
     values = np.array([peak[f"above_{side}"] for peak in peaks])

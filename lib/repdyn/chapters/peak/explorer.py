@@ -11,7 +11,7 @@ import base64
 import json
 from collections.abc import Sequence
 from importlib import resources
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from IPython.display import HTML
@@ -24,6 +24,8 @@ __all__ = ["Sweep", "explorer", "lift", "maxima", "sweep"]
 TAIL = 1e-9  # probability left out: about 1e-7 in the CSNR, a quarter of the time of 1e-16
 FLOOR = 1e-7  # losses and leaks below this do not show beside 1
 UNIT = 2.5e-4  # resolution of the embedded logarithms, in decades
+
+Number = TypeVar("Number", float, np.ndarray)
 
 
 class Sweep(NamedTuple):
@@ -49,12 +51,10 @@ def sweep(
 
     ``csnr.exact`` gives more digits, one combination at a time.
     """
-    axes = tuple(np.asarray(axis) for axis in (d, delta, K, sigma))
-    logs = [
-        [[_loss_and_leak(s, dim, axes[2], eps, noisy_input) for s in axes[3]] for eps in axes[1]] for dim in axes[0]
-    ]
+    dims, deltas, classes, levels = (np.asarray(axis) for axis in (d, delta, K, sigma))
+    logs = [[[_loss_and_leak(s, dim, classes, eps, noisy_input) for s in levels] for eps in deltas] for dim in dims]
     loss, leak = np.log(np.maximum(np.moveaxis(np.array(logs), 3, 0), FLOOR))
-    return Sweep(*axes, noisy_input, np.moveaxis(loss, 2, 3), np.moveaxis(leak, 2, 3))
+    return Sweep(dims, deltas, classes, levels, noisy_input, np.moveaxis(loss, 2, 3), np.moveaxis(leak, 2, 3))
 
 
 def _loss_and_leak(sigma: float, d: int, K: np.ndarray, delta: float, noisy_input: bool) -> np.ndarray:
@@ -77,7 +77,7 @@ def _loss_and_leak(sigma: float, d: int, K: np.ndarray, delta: float, noisy_inpu
     return np.array([loss, 2.0 * gain * (rivals_lose @ other[1]) + gain**2 * (rivals_lose @ other[2])])
 
 
-def _gain(sigma: np.ndarray, delta: np.ndarray) -> np.ndarray:
+def _gain(sigma: Number, delta: Number) -> Number:
     """(zeta - xi) / xi."""
     return (1.0 - delta**2) / delta**2 * (sigma**2 / (1.0 + sigma**2))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -96,7 +97,7 @@ def concentration(shares: Mapping[str, np.ndarray]) -> Figure:
     return fig
 
 
-def _heat_map(ax: Axes, values: np.ndarray, rows: Sequence, columns: Sequence, **options: object) -> None:
+def _heat_map(ax: Axes, values: np.ndarray, rows: Sequence, columns: Sequence, **options: Any) -> None:
     """A table of numbers, coloured."""
     shown = ax.imshow(values, aspect="auto", origin="lower", **options)
     ax.set_xticks(range(len(columns)), [f"{c:g}" for c in columns])

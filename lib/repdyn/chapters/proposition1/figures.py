@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -54,7 +55,7 @@ def plane(model: NoisyMoLRG, sigmas: Sequence[float], reach: float = 2.4, points
         _lines(ax, model, reach)
         images = model(coarse, sigma)
         strokes = torch.stack([coarse, images], dim=1).numpy()  # (points^2, 2, 2)
-        ax.add_collection(LineCollection(strokes, colors="#4A4A4A", linewidths=0.8))
+        ax.add_collection(LineCollection(list(strokes), colors="#4A4A4A", linewidths=0.8))
         ax.scatter(*images.numpy().T, s=9, color=COLORS["black"], zorder=3)
         _frame(ax, reach, sigma)
     figure.colorbar(
@@ -82,7 +83,8 @@ def entropies(sigma: np.ndarray, curves: Mapping[str, np.ndarray], marks: Mappin
     """Mean entropy of the class posterior, for each input a (seeds, num) array, in units of log K."""
     figure, ax = plt.subplots(figsize=(7.0, 3.8))
     for i, (name, runs) in enumerate(curves.items()):
-        style = {"color": CLASS_COLORS[i], "marker": MARKERS[i], "ls": ["-", "--"][i % 2], "markevery": 4}
+        dash = ["-", "--"][i % 2]
+        style: dict[str, Any] = {"color": CLASS_COLORS[i], "marker": MARKERS[i], "ls": dash, "markevery": 4}
         ax.plot(sigma, runs.mean(0), label=name, **style)
         ax.fill_between(sigma, runs.min(0), runs.max(0), color=CLASS_COLORS[i], alpha=0.2, lw=0)
     for text, place in marks.items():
@@ -101,7 +103,8 @@ def errors(sigma: np.ndarray, curves: Mapping[str, np.ndarray], best: str, bound
     """
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(7.0, 6.6), sharex=True, height_ratios=[1.15, 1.0])
     rivals = [name for name in curves if name not in (best, bound)]
-    styles = {best: {"color": COLORS["black"], "lw": 2.8}, bound: {"color": COLORS["grey"], "ls": ":"}}
+    styles: dict[str, dict[str, Any]] = {best: {"color": COLORS["black"], "lw": 2.8}}
+    styles[bound] = {"color": COLORS["grey"], "ls": ":"}
     dashes = ["--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1))]
     for i, name in enumerate(rivals):
         styles[name] = {"color": CLASS_COLORS[i], "ls": dashes[i], "marker": MARKERS[i], "markevery": (i, 4)}
@@ -122,8 +125,9 @@ def digits(sigma: np.ndarray, curves: Mapping[str, np.ndarray]) -> Figure:
     """Correct digits (num,) of several ways to compute one quantity, over sigma; NaN where a way fails altogether."""
     figure, ax = plt.subplots(figsize=(7.0, 4.0))
     for i, (name, values) in enumerate(curves.items()):
-        style = {"color": CLASS_COLORS[i], "marker": MARKERS[i], "ls": ["-", "--", "-.", ":"][i]}
-        ax.plot(sigma, np.nan_to_num(values, nan=0.0), label=name, markersize=4.5, **style)
+        dash = ["-", "--", "-.", ":"][i]
+        shown = np.nan_to_num(values, nan=0.0)
+        ax.plot(sigma, shown, ls=dash, marker=MARKERS[i], color=CLASS_COLORS[i], label=name, markersize=4.5)
     sigma_axis(ax)
     ax.set(ylim=(-0.5, 17.5), ylabel="correct digits of the score", yticks=[0, 4, 8, 12, 16])
     figure.legend(loc="outside lower center", ncols=1)

@@ -81,14 +81,14 @@ def levels(result: Mapping[str, Any]) -> Figure:
     left.legend(loc="upper right", fontsize=9)
     others = [cell for cell in result["cells"] if not cell["changed"] and not _is_level(cell["method"])]
     for place, cell in enumerate(reversed(others)):
-        style = {"color": COLORS["black"], "marker": "o", "capsize": 3}
-        right.errorbar([success(cell["angles"])], [place], xerr=[_error(cell)], **style)
+        rate, error = [success(cell["angles"])], [_error(cell)]
+        right.errorbar(rate, [place], xerr=error, color=COLORS["black"], marker="o", capsize=3)
     right.set_yticks(range(len(others)), [_NAMES.get(c["method"], c["method"]) for c in reversed(others)])
     right.set(xlabel="share of starts that recover", xlim=(-0.03, 1.03))
     return figure
 
 
-def slices(result: Mapping[str, Any], world: Mapping[str, float], methods: Sequence[str]) -> Figure:
+def slices(result: dict[str, Any], world: Mapping[str, float], methods: Sequence[str]) -> Figure:
     """Success rate of ``methods`` along every axis that was measured, through the point ``world``."""
     axes_names = list(dict.fromkeys(name for cell in result["cells"] for name in cell["changed"]))
     figure, axes = plt.subplots(2, 3, figsize=(7.4, 5.0), sharey=True)
@@ -118,12 +118,12 @@ _AXES = {
 }
 
 
-def losses_and_angles(result: Mapping[str, Any], methods: Sequence[str]) -> Figure:
+def losses_and_angles(result: dict[str, Any], methods: Sequence[str]) -> Figure:
     """Loss of every start over that of the true bases, against its largest angle."""
     figure, ax = plt.subplots(figsize=(7.0, 3.4))
     for i, method in enumerate(methods):
         cell = pick(result, method)
-        style = {"color": CLASS_COLORS[i], "marker": MARKERS[i], "ls": "none", "alpha": 0.8}
+        style: dict[str, Any] = {"color": CLASS_COLORS[i], "marker": MARKERS[i], "ls": "none", "alpha": 0.8}
         ax.plot(cell["angles"], cell["losses"], label=_NAMES.get(method, f"one level, {method}"), **style)
     ax.set(xlabel="largest angle (radians)", ylabel="loss / loss of the true bases")
     ax.legend(loc="upper left")
@@ -151,7 +151,7 @@ def _strip(ax: Axes, places: Sequence[int], runs: Sequence[Sequence[float]], i: 
     """One dot for each start, those with the lowest loss ringed."""
     for index, (place, values) in enumerate(zip(places, runs)):
         x = np.full(len(values), place + 0.18 * (i - 2))
-        style = {"color": CLASS_COLORS[i], "marker": MARKERS[i], "ls": "none", "alpha": 0.8}
+        style: dict[str, Any] = {"color": CLASS_COLORS[i], "marker": MARKERS[i], "ls": "none", "alpha": 0.8}
         ax.plot(x, values, label=label if index == 0 else None, **style)
         if best is not None:
             ax.plot(x[:1], values[best[index]], "o", ms=11, mfc="none", mec=COLORS["black"])

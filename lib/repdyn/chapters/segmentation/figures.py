@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import color_sequences
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -23,7 +25,7 @@ _CLASS_STYLES = [("grey", "D-."), ("orange", "s--"), ("green", "^-"), ("blue", "
 def task(images: Tensor, masks: Tensor, classes: tuple[str, ...]) -> Figure:
     """Images (N, 1, H, W) above their masks (N, H, W), each mask titled with its object's class."""
     fig, axes = plt.subplots(2, len(images), figsize=(7.2, 2.1))
-    colours = ListedColormap(["#E3E3E3", *plt.get_cmap("tab10").colors])
+    colours = ListedColormap(["#E3E3E3", *color_sequences["tab10"]])
     for (above, below), image, mask in zip(axes.T, images, masks, strict=True):
         above.imshow(image[0], cmap="gray")
         below.imshow(mask, cmap=colours, vmin=0, vmax=10, interpolation="nearest")
@@ -130,7 +132,7 @@ def examples(kept: dict[str, Any], classes: list[str], photographs: Tensor | Non
     return fig
 
 
-def _mask(written: list[list[str]]) -> list[np.ndarray]:
+def _mask(written: Iterable[Sequence[str]]) -> list[np.ndarray]:
     """Masks (H, W) from rows of digits."""
     return [np.array([[int(digit, 16) for digit in row] for row in rows]) for rows in written]
 
