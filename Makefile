@@ -3,7 +3,10 @@
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 PY := .venv/bin/python
 
-.PHONY: help setup reader book serve chapter notebooks test baselines bench lint clean
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --maxprocesses 4
+OF_CHAPTERS := tests/chapters/test_chapters.py tests/chapters/test_other_weights.py tests/book/test_html.py
+
+.PHONY: help setup reader book serve chapter notebooks check test baselines bench lint clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,11 +29,14 @@ chapter: setup ## CHAPTER=stem: build one chapter, into _build/chapters/
 notebooks: setup ## regenerate notebooks/ from book/, for Colab
 	@$(PY) tools/make_notebooks.py
 
-# One thread a process: processes side by side use the cores better than threads that wait for each other. By file,
-# because tests of one file share what took long to make, a chapter's run for instance.
-test: reader ## all tests: units, theory, every chapter in a reader's environment, the built pages
-	@OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
-	@echo 'All tests passed. Times are above; the recorded numbers are in tests/chapters/baselines/.'
+# One thread a process: processes side by side use the cores better than threads that wait for each other. What one
+# process does, a chapter or a file, says tests/conftest.py.
+check: setup ## the quick tests: units, theory, sources; no chapter is executed
+	@$(PYTEST) $(OF_CHAPTERS:%=--ignore %)
+
+test: reader ## all tests; the numbers are those of the built book's executions if it is current, else of the notebooks
+	@$(PYTEST)
+	@echo 'All tests passed. The recorded numbers are in tests/chapters/baselines/.'
 
 baselines: reader ## CHAPTER=stem: rewrite a chapter's recorded numbers, print what changed
 	@test -n "$(CHAPTER)" || { echo 'name a chapter: make baselines CHAPTER=peak'; exit 2; }
@@ -41,8 +47,8 @@ baselines: reader ## CHAPTER=stem: rewrite a chapter's recorded numbers, print w
 bench: setup ## time the package side by side with others, write benchmarks/RESULTS.md
 	@$(PY) benchmarks/run.py
 
-lint: setup ## ruff on the package, the tests, the tools and the chapters' cells
+lint: setup ## style, layout, types, who imports whom, the chapters' cells: ruff, mypy, import-linter
 	@$(PY) tools/lint.py
 
 clean: ## remove what was built; the environments stay
-	rm -rf _build .pytest_cache .ruff_cache
+	rm -rf _build .pytest_cache .ruff_cache .mypy_cache

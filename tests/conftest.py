@@ -1,12 +1,18 @@
-"""Where the full data sets are; and the slow tests by name in the report, so that a chapter that grew slow is seen."""
+"""Where the full data sets are; what several processes share out among them; how the chapters ran."""
 
 from __future__ import annotations
 
 import os
+import re
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
+from project import chapters, longest_first
 
+# Files that take longest, as measured; chapters, which take longer, come before them.
+SLOW_FILES = ["tests/book/test_build.py"]
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 
@@ -30,10 +36,47 @@ def shared_data(monkeypatch: pytest.MonkeyPatch, session_cache: Path) -> Path:
     return folder
 
 
+def unit_of_work(nodeid: str) -> str:
+    """What one process does: a chapter, or a file whose tests share what took long to make."""
+    file, _, name = nodeid.partition("::")
+    chapter = re.search(r"\[\w+:([\w-]+)\]$", name)
+    return f"{file}{chapter[0]}" if chapter and file.endswith("test_chapters.py") else file
+
+
+def place_in_queue(nodeid: str) -> int:
+    """Longest first, so that processes side by side end together."""
+    unit = unit_of_work(nodeid)
+    chapter = re.search(r"\[reader:([\w-]+)\]$", unit)
+    if chapter:
+        first = [path.stem for path in longest_first(chapters())]
+        return first.index(chapter[1])
+    return 100 + (SLOW_FILES.index(unit) if unit in SLOW_FILES else len(SLOW_FILES))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # one of several processes; alone, the order of the files is the friendlier one
+        items.sort(key=lambda item: place_in_queue(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByChapterOrFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return unit_of_work(nodeid)
+
+    config.option.loadscopereorder = False
+    return ByChapterOrFile(config, log)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    passed = terminalreporter.stats.get("passed", [])
-    timed = [(report.nodeid, value) for report in passed for key, value in report.user_properties if key == "seconds"]
-    if timed:
-        terminalreporter.section("seconds to run a chapter as a reader does")
-        for name, seconds in timed:
-            terminalreporter.write_line(f"{seconds:6.1f}  {name}")
+    """How each chapter ran, and how long it took, so that one that grew slow is seen."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
+    ran = [value for report in reports for key, value in report.user_properties if key == "chapter"]
+    ways = {way: [(seconds, stem) for seconds, stem, each in ran if each == way] for *_, way in ran}
+    for way, times in ways.items():
+        terminalreporter.section(f"{len(times)} chapters: {way}, seconds")
+        each = [f"{stem} {seconds:.0f}" for seconds, stem in sorted(times, reverse=True)]
+        terminalreporter.write_line(textwrap.fill(", ".join(each), 120, break_on_hyphens=False))

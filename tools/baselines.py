@@ -44,17 +44,22 @@ def parameters(notebook: nbformat.NotebookNode) -> dict[str, object]:
     return values
 
 
-def execute(stem: str, folder: Path, kernel: str) -> nbformat.NotebookNode:
-    """Run the generated notebook in an otherwise empty folder, its own parameters injected."""
-    notebook = nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4)
+def generated(stem: str) -> nbformat.NotebookNode:
+    """The notebook for Colab."""
+    return nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4)
+
+
+def execute(notebook: nbformat.NotebookNode, folder: Path, kernel: str, **changes: object) -> nbformat.NotebookNode:
+    """Run a notebook in an otherwise empty folder, its own parameters injected, or those that changed."""
+    values = parameters(notebook) | changes
     return papermill.execute_notebook(
-        notebook, None, parameters(notebook), kernel_name=kernel, cwd=folder, progress_bar=False, execution_timeout=600
+        notebook, None, values, kernel_name=kernel, cwd=folder, progress_bar=False, execution_timeout=600
     )
 
 
 def recorded(notebook: nbformat.NotebookNode) -> dict[str, Scalar]:
     """The numbers and strings that the cells recorded, in their order."""
-    found = {}
+    found: dict[str, Scalar] = {}
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if RECORD in output.get("data", {}):
@@ -118,7 +123,7 @@ def read(stem: str) -> dict[str, dict]:
 
 def main(stem: str) -> None:
     with tempfile.TemporaryDirectory() as jupyter, tempfile.TemporaryDirectory() as folder:
-        values = recorded(execute(stem, Path(folder), reader_kernel(Path(jupyter))))
+        values = recorded(execute(generated(stem), Path(folder), reader_kernel(Path(jupyter))))
     old = read(stem)
     new = revised(values, old)
     for name in old.keys() | new.keys():

@@ -18,15 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import jupyter_cache
+import nbformat
 import yaml
 from joblib import Parallel, delayed, parallel_config
 from jupyter_cache.base import CacheBundleIn, ProjectNb
 from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
-from project import ROOT, chapters, fingerprint
+from project import BEHIND_NUMBERS, BEHIND_PAGES, ROOT, chapters, execution, fingerprint, longest_first
 
-BEHIND_NUMBERS = ["lib", "requirements.txt", "pyproject.toml", "_config.yml"]
 TIMEOUT_S = 600  # for a cell, as in the chapters' front matter
-BEHIND_PAGES = [*BEHIND_NUMBERS, "book", "vendor", "_toc.yml"]
 
 
 def drop_stale_executions(root: Path, build: Path) -> None:
@@ -45,7 +44,8 @@ def execute_side_by_side(pages: list[Path], folder: Path) -> None:
     cache = jupyter_cache.get_cache(folder)
     for page in pages:
         cache.add_nb_to_project(str(page), read_data={"name": "myst_nb_md", "type": "plugin"})
-    missing = [cache.get_project_notebook(record.pk) for record in cache.list_unexecuted([str(p) for p in pages])]
+    unexecuted = {record.uri: record.pk for record in cache.list_unexecuted([str(p) for p in pages])}
+    missing = [cache.get_project_notebook(unexecuted[str(p)]) for p in longest_first(pages) if str(p) in unexecuted]
     with parallel_config("loky", n_jobs=min(4, os.cpu_count() or 1), inner_max_num_threads=1):
         for page, result in Parallel(return_as="generator_unordered")(delayed(execute)(page) for page in missing):
             print(f"{Path(page.uri).stem}: {'failed' if result.err else 'executed'}, {result.time:.0f} s", flush=True)
@@ -58,25 +58,40 @@ def execute(page: ProjectNb) -> tuple[ProjectNb, ExecutionResult]:
     return page, single_nb_execution(page.nb, str(Path(page.uri).parent), TIMEOUT_S, allow_errors=False)
 
 
-def jupyter_book(root: Path, output: Path, *options: str, **run: Any) -> subprocess.CompletedProcess:
+def keep_executions(pages: list[Path], folder: Path, root: Path) -> None:
+    """Each page's execution with its recorded outputs, which Jupyter Book drops from the notebooks it leaves behind."""
+    cache = jupyter_cache.get_cache(folder)
+    shutil.rmtree(execution("", root).parent, ignore_errors=True)
+    execution("", root).parent.mkdir()
+    for page in pages:
+        record = cache.get_cached_project_nb(str(page))
+        notebook = cache.get_cache_bundle(record.pk).nb
+        notebook.metadata["execution_seconds"] = record.data["execution_seconds"]
+        nbformat.write(notebook, execution(page.stem, root))
+
+
+def jupyter_book(root: Path, output: Path, *options: str, **run: Any) -> subprocess.CompletedProcess[str]:
     """Run Jupyter Book into output/_build, which is emptied of earlier pages."""
     drop_stale_executions(root, output / "_build")
     shutil.rmtree(output / "_build" / "html", ignore_errors=True)
     program = Path(sys.executable).with_name("jupyter-book")
     paths = [str(root), "--path-output", str(output)]
-    return subprocess.run([str(program), "build", *paths, "--all", "-n", "--keep-going", *options], cwd=root, **run)
+    command = [str(program), "build", *paths, "--all", "-n", "--keep-going", *options]
+    return subprocess.run(command, cwd=root, text=True, **run)
 
 
 def build_book(root: Path) -> int:
     start, sources = time.monotonic(), fingerprint(root, BEHIND_PAGES)
     drop_stale_executions(root, root / "_build")
-    execute_side_by_side(chapters(root), root / "_build" / ".jupyter_cache")
+    cache = root / "_build" / ".jupyter_cache"
+    execute_side_by_side(chapters(root), cache)
     result = jupyter_book(root, root, "-W")
     index = root / "_build" / "html" / "index.html"
     if result.returncode or not index.exists():
         print(f"The book was NOT built: the messages above say why. {time.monotonic() - start:.0f} s")
         return result.returncode or 1
-    # The tests of the built pages run only on pages of the present sources.
+    keep_executions(chapters(root), cache, root)
+    # The tests of the built pages, and of the numbers on them, look at pages of the present sources only.
     (root / "_build" / "html" / ".built-from").write_text(sources)
     print(f"The book was built in {time.monotonic() - start:.0f} s: open {index.relative_to(root)} or `make serve`.")
     return 0
@@ -97,7 +112,7 @@ def build_chapter(root: Path, stem: str) -> int:
     (output / "_config.yml").write_text(yaml.safe_dump(config))
     with (output / "log.txt").open("w") as log:
         options = ["--config", str(output / "_config.yml")]
-        result = jupyter_book(root, output, *options, stdout=log, stderr=subprocess.PIPE, text=True)
+        result = jupyter_book(root, output, *options, stdout=log, stderr=subprocess.PIPE)
     # The other pages were not executed, so what they miss is no news.
     messages = re.split(r"^(?=\S+\.(?:md|py)\S*:.*(?:WARNING|ERROR))", result.stderr, flags=re.M)
     mine = [m for m in messages if str(pages[stem].relative_to(root)) in m.split("\n", 1)[0]]

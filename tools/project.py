@@ -10,6 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+# Chapters by the time that they take, as measured; the others take less.
+LONGEST_FIRST = ["unimodal", "generation", "ddpm", "csnr-real", "feature-learning", "segmentation", "memorisation"]
+LONGEST_FIRST += ["weight-sharing", "ensembles", "recovery", "peak", "molrg", "dae-ablations", "csnr", "denoising"]
+BEHIND_NUMBERS = ["lib", "requirements.txt", "pyproject.toml", "_config.yml"]
+BEHIND_PAGES = [*BEHIND_NUMBERS, "book", "vendor", "_toc.yml"]
 
 
 def repository() -> str:
@@ -44,6 +49,12 @@ def chapters(root: Path = ROOT) -> list[Path]:
     return [page for page in pages(root) if is_chapter(page)]
 
 
+def longest_first(chapters: Iterable[Path]) -> list[Path]:
+    """The order in which processes side by side end together: what takes longest begins first."""
+    rank = {stem: i for i, stem in enumerate(LONGEST_FIRST)}
+    return sorted(chapters, key=lambda page: rank.get(page.stem, len(rank)))
+
+
 def fingerprint(root: Path, names: Iterable[str]) -> str:
     """One hash for the names and the contents of files and folders; absent ones count as such."""
     digest = hashlib.sha256()
@@ -54,3 +65,18 @@ def fingerprint(root: Path, names: Iterable[str]) -> str:
                 digest.update(f"{path.relative_to(root)}\0".encode())
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def no_current_book(root: Path = ROOT) -> str | None:
+    """Why the built book cannot speak for the present sources, or None."""
+    stamp = root / "_build" / "html" / ".built-from"
+    if not stamp.exists():
+        return "there is no finished build"
+    if stamp.read_text() != fingerprint(root, BEHIND_PAGES):
+        return "the build is older than its sources"
+    return None
+
+
+def execution(stem: str, root: Path = ROOT) -> Path:
+    """Where the book keeps a chapter's execution, a notebook with all outputs, those of `record` too."""
+    return root / "_build" / "executed" / f"{stem}.ipynb"

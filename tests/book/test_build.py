@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import baselines
 import build_book
 import environment
+import nbformat
 import pytest
-from project import ROOT
+from project import ROOT, execution, no_current_book
 
 PAGE = """\
 ---
@@ -72,6 +74,9 @@ class Book:
         variables = os.environ | {"PYTHONPATH": str(self.root / "lib"), "PYTHONDONTWRITEBYTECODE": "1"}
         return subprocess.run(command, env=variables, capture_output=True, text=True)
 
+    def recorded(self, page: str) -> dict[str, baselines.Scalar]:
+        return baselines.recorded(nbformat.read(execution(page, self.root), as_version=4))
+
     def shows(self, page: str, text: str) -> bool:
         html = (self.root / "_build" / "html" / "book" / f"{page}.html").read_text()
         return text in re.sub(r"<[^>]*>", "", html)
@@ -88,15 +93,18 @@ def test_no_number_is_stale(book: Book) -> None:
     assert "open _build/html/index.html" in first.stdout and (book.root / "_build/html/index.html").exists()
     assert book.shows("first", "It is 299.") and book.shows("second", "There it is 299.")
     assert book.executions() == 1
+    assert book.recorded("first") == {"first_speed": 299} and no_current_book(book.root) is None
 
     again = book.build()
     assert again.returncode == 0 and book.executions() == 1, "an unchanged book executes nothing"
     assert "Executing notebook" not in again.stdout and again.stdout.count("Using cached notebook") == 2
 
     book.write("lib/physics.py", book.physics(speed=300))
+    assert "older than its sources" in str(no_current_book(book.root))
     changed = book.build()
     assert changed.returncode == 0 and book.executions() == 2
     assert book.shows("first", "It is 300.") and book.shows("second", "There it is 300.")
+    assert book.recorded("first") == {"first_speed": 300} and no_current_book(book.root) is None
 
 
 def test_an_edited_page_reaches_the_pages_that_quote_it(book: Book) -> None:
@@ -111,6 +119,7 @@ def test_a_failing_cell_breaks_the_build(book: Book) -> None:
     book.write("book/second.md", PAGE.format(title="Second", code="1 / 0", text=""))
     result = book.build()
     assert result.returncode != 0 and "NOT built" in result.stdout
+    assert "no finished build" in str(no_current_book(book.root))
     assert "ZeroDivisionError" in result.stderr
 
 

@@ -12,11 +12,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-import build_book
 import nbformat
 import project
 import pytest
-from project import ROOT, chapters, pages
+from project import ROOT, chapters, no_current_book, pages
 
 HTML = ROOT / "_build" / "html"
 CHAPTERS = {path.stem for path in chapters()}
@@ -37,21 +36,12 @@ FETCHED_LINKS = {"stylesheet", "icon", "preload", "modulepreload", "prefetch", "
 IN_STYLES = re.compile(r"url\(\s*['\"]?([^'\")]+)|@import\s+['\"]([^'\"]+)")
 
 
-def built() -> str | None:
-    """Why these tests cannot run, or None."""
-    stamp = HTML / ".built-from"
-    if not stamp.exists():
-        return "THE BUILT PAGES WERE NOT TESTED: there is no finished build, run `make book`"
-    if stamp.read_text() != project.fingerprint(ROOT, build_book.BEHIND_PAGES):
-        return "THE BUILT PAGES WERE NOT TESTED: the build is older than its sources, run `make book`"
-    return None
-
-
 @pytest.fixture(scope="module", autouse=True)
 def fresh_build() -> None:
-    if reason := built():
+    if reason := no_current_book():
         # .ci/run and publishing have just built the book: there, a skipped test would hide a mistake.
-        (pytest.fail if "BOOK_IS_BUILT" in os.environ else pytest.skip)(reason)
+        untested = pytest.fail if "BOOK_IS_BUILT" in os.environ else pytest.skip
+        untested(f"THE BUILT PAGES WERE NOT TESTED: {reason}, run `make book`")
 
 
 class Page(HTMLParser):

@@ -12,7 +12,7 @@ import jupytext
 import lint
 import plain_markdown
 import pytest
-from project import ROOT, chapters, pages
+from project import LONGEST_FIRST, ROOT, chapters, pages
 from pybtex.database import parse_file
 
 LIB = ROOT / "lib" / "repdyn"
@@ -138,6 +138,10 @@ def test_all_pages_are_there() -> None:
     assert not missing, f"in _toc.yml, but not in the book: {missing}"
     unlisted = {*(ROOT / "book").rglob("*.md")} - {*pages()}
     assert not unlisted, f"in the book, but not in _toc.yml: {unlisted}"
+
+
+def test_what_takes_longest_is_a_chapter() -> None:
+    assert set(LONGEST_FIRST) <= SOURCES.keys(), "tools/project.py orders chapters that are not there"
 
 
 def test_stems_and_recorded_names_are_unique() -> None:
