@@ -19,7 +19,6 @@ from repdyn.metrics import (
     class_bases,
     class_iou,
     confusion,
-    frechet_distance,
     frechet_from_moments,
     iou_of_confusion,
     linear_cka,
@@ -130,27 +129,6 @@ def test_two_planes_at_an_angle() -> None:
         assert found == pytest.approx(2 - 2 * math.cos(theta), abs=1e-12)
 
 
-def test_features_come_with_the_name_of_their_embedding() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.standard_normal((50, 4)), torch.from_numpy(2 * rng.standard_normal((60, 4)) + 1)
-    found = frechet_distance(a, b, embedding="small classifier")
-    moments = (a.mean(0), np.cov(a.T), b.numpy().mean(0), np.cov(b.numpy().T))
-    assert found.value == pytest.approx(frechet_from_moments(*moments))
-    assert found.name == "Fréchet distance (small classifier)" and (found.num_a, found.num_b) == (50, 60)
-    assert frechet_distance(a, b, embedding="inception").name == "FID"
-    assert frechet_distance(a, a[::-1].copy(), embedding="x").value < 1e-12
-
-
-def test_few_samples_are_refused_unless_allowed() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.standard_normal((4, 4)), rng.standard_normal((5, 4))
-    with pytest.raises(ValueError, match="features_a must hold at least 5 samples of 4 features, got 4: pass more"):
-        frechet_distance(a, b, embedding="x")
-    with pytest.raises(ValueError, match="features_b must hold at least 6 samples"):
-        frechet_distance(b[[0, 1, 2, 3, 4, 0]], b, embedding="x", min_samples=6)
-    assert frechet_distance(a, b, embedding="x", min_samples=2).value > 0
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -164,20 +142,6 @@ def test_few_samples_are_refused_unless_allowed() -> None:
 def test_moments_of_no_gaussian_are_refused(arguments: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         frechet_from_moments(*arguments)
-
-
-@pytest.mark.parametrize(
-    ("features", "embedding", "message"),
-    [
-        (np.zeros(4), "x", r"features_a must have shape \(num, D\)"),
-        (np.full((9, 3), np.nan), "x", "features_a must be finite"),
-        (np.zeros((9, 2)), "x", r"mean_a and mean_b must both be \(D,\), got \(2,\) and \(3,\)"),
-        (np.zeros((9, 3)), "", "embedding must name what made the features"),
-    ],
-)
-def test_features_without_a_distance_are_refused(features: np.ndarray, embedding: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        frechet_distance(features, np.zeros((9, 3)), embedding=embedding)
 
 
 # -------------------------------------------------------------------------------------------------- segmentation

@@ -1,4 +1,4 @@
-"""The two-layer, nearest-neighbour and ensemble probes beside scikit-learn's own, and label noise."""
+"""The two-layer and ensemble probes beside scikit-learn's own, and label noise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
-from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -19,7 +18,6 @@ from torch import Tensor
 from repdyn.chapters.ensembles.labels import label_noise
 from repdyn.datasets import load
 from repdyn.probes import LinearProbe, MLPProbe, SoftVoting
-from repdyn.probes.knn import KNNProbe
 
 
 @pytest.fixture(scope="module")
@@ -119,25 +117,6 @@ def test_what_cannot_be_fitted_is_refused(x: Tensor, y: list, options: dict, mes
 def test_features_of_another_size_are_refused(fitted: MLPProbe) -> None:
     with pytest.raises(ValueError, match=r"X must be \(N, 64\), got \(3, 5\)"):
         fitted.predict(torch.zeros(3, 5))
-
-
-# ------------------------------------------------------------------------------------------------------- neighbours
-
-
-@pytest.mark.parametrize("n_neighbors", [1, 20])
-def test_neighbours_are_those_of_the_cosine(digits: tuple, n_neighbors: int) -> None:
-    x, y, x_test, y_test = digits
-    stretched = x * torch.linspace(0.1, 10, len(x))[:, None]
-    probe = KNNProbe(n_neighbors).fit(stretched, y)
-    reference = KNeighborsClassifier(n_neighbors, metric="cosine").fit(x.double().numpy(), y)
-    assert (probe.predict(x_test) == reference.predict(x_test.double().numpy())).mean() > 0.995  # ties may differ
-    assert probe.score(x_test, y_test) > 0.93
-    assert clone(probe).get_params()["kneighborsclassifier__n_neighbors"] == n_neighbors
-
-
-def test_neighbours_must_be_some() -> None:
-    with pytest.raises(ValueError, match="n_neighbors must be at least 1, got 0"):
-        KNNProbe(0)
 
 
 # --------------------------------------------------------------------------------------------------------- ensemble
