@@ -224,6 +224,14 @@ def test_noise_levels_outside_a_schedule() -> None:
         denoiser(torch.zeros(1, 1, 2, 2), 200.0)
 
 
+def test_rounding_above_the_schedule_is_allowed_and_no_more() -> None:
+    """Guards the tolerance at the largest sigma, and that the last time step is not exceeded there."""
+    denoiser = VPDenoiser(Recorder(0.0))
+    assert denoiser.timestep(torch.tensor([denoiser.sigma_max * (1 + 5e-5)])).tolist() == [999]
+    with pytest.raises(ValueError, match="sigma"):
+        denoiser.timestep(torch.tensor([denoiser.sigma_max * (1 + 2e-4)]))
+
+
 @pytest.mark.parametrize("alpha_bar", [[0.9], [0.5, 0.6], [1.0, 0.5], [0.5, 0.0], [[0.5, 0.4]], [0.5, float("nan")]])
 def test_schedules_that_are_none_are_refused(alpha_bar: list) -> None:
     with pytest.raises(ValueError, match="alpha_bar must be a vector that falls strictly, from below 1 to above 0"):

@@ -40,6 +40,16 @@ def test_the_pairing_is_the_best_of_all_orders_and_leaves_the_rest_over() -> Non
         np.testing.assert_allclose(match.angles, angles[range(3), best])
 
 
+def test_squares_of_angles_decide_where_angles_themselves_would_not() -> None:
+    """Guards the pairing: of (0, 1.2) and (0.65, 0.65) the first has the smaller sum, the second that of squares."""
+    bend = (math.cos(1.2) - math.cos(0.65) ** 2) / math.sin(0.65) ** 2  # the cosine of the angle at the first line
+    true = np.array([[1, 0, 0], [math.cos(0.65), math.sin(0.65), 0]])[:, :, None]
+    other = [math.cos(0.65), math.sin(0.65) * bend, math.sin(0.65) * math.sqrt(1 - bend**2)]
+    match = match_subspaces(np.array([[1, 0, 0], other])[:, :, None], true)
+    assert match.order.tolist() == [1, 0]
+    np.testing.assert_allclose(match.angles, [0.65, 0.65], atol=1e-12)
+
+
 def test_subspaces_that_cannot_be_paired_are_refused() -> None:
     true = random_bases(3, 6, 2, 0)
     with pytest.raises(ValueError, match="found must be at least as many subspaces as true"):

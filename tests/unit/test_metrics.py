@@ -72,6 +72,15 @@ def test_images_are_flattened_and_equal_sets_have_distance_zero() -> None:
     assert apart == pytest.approx(rows)
 
 
+def test_error_is_unbiased_however_few_the_projections() -> None:
+    """Guards the spread of two projections, of which one number is left to tell: var(v^2) is that of their mean."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((40, 4)), rng.standard_normal((40, 4)) * np.linspace(0.2, 3, 4)
+    values, errors = np.transpose([sliced_wasserstein(x, y, 2, seed=seed) for seed in range(800)])
+    assert np.mean((2 * values * errors) ** 2) == pytest.approx(np.var(values**2), rel=0.2)
+    assert sliced_wasserstein(x, y, seed=3) == sliced_wasserstein(x, y, 500, normalisation="none", seed=3)
+
+
 @pytest.mark.parametrize(
     ("x", "options", "message"),
     [
@@ -119,6 +128,14 @@ def test_covariances_of_low_rank(rank: int) -> None:
     assert frechet_from_moments(zero, s, zero, 9 * s) == pytest.approx(4 * np.trace(s), rel=1e-10)
     assert frechet_from_moments(zero, s, zero, s) < 1e-11 * np.trace(s)
     assert frechet_from_moments(zero, s, zero, np.zeros((60, 60))) == pytest.approx(np.trace(s))
+
+
+def test_small_eigenvalues_count_until_they_are_rounding() -> None:
+    """Guards the tolerance of the square root, from both sides."""
+    zero, other = np.zeros(2), np.diag([0.0, 1.0])
+    found = frechet_from_moments(zero, np.diag([1.0, 1e-12]), zero, other)
+    assert found == pytest.approx(1 + (1 - 1e-6) ** 2, rel=1e-12)
+    assert frechet_from_moments(zero, np.diag([1.0, 1e-17]), zero, other) == 2.0
 
 
 def test_two_planes_at_an_angle() -> None:
@@ -329,6 +346,18 @@ def test_projection_on_the_own_class_against_projecting(classes: tuple) -> None:
         assert value == pytest.approx(csnr(inside, labels, frames.bases[:, :, :rank]), rel=1e-12)
 
 
+def test_almost_orthogonal_lines_and_small_dimensions_still_count() -> None:
+    """Guards the two tolerances: a ratio of ten thousand is a number, and so is a dimension of small variance."""
+    angle = math.acos(1e-2)
+    bases = torch.tensor([[[1.0], [0.0]], [[math.cos(angle)], [math.sin(angle)]]], dtype=torch.float64)
+    x, labels = bases[:, :, 0].repeat(3, 1), torch.tensor([0, 1]).repeat(3)
+    coordinates = torch.einsum("nd,kdr->nkr", x, bases)
+    assert projected_csnr(coordinates, labels, bases, (1,)) == [pytest.approx(1e4, rel=1e-9)]
+    scales = torch.tensor([1.0, 1e-4], dtype=torch.float64)
+    narrow = scales * torch.randn(30, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert ClassMoments(narrow, [0] * 30).frames(2).bases.shape == (1, 2, 2)
+
+
 def test_projection_between_orthogonal_and_equal_classes() -> None:
     model = NoisyMoLRG.random(n=12, d=2, K=3, delta=0.3, seed=0)
     x, labels = model.sample(300, 1)
@@ -374,6 +403,34 @@ def test_the_threshold_is_a_ratio_of_distances() -> None:
     assert memorised(samples, training).novel == pytest.approx(1 / 3)
     assert memorised(samples, training, threshold=0.26).novel == pytest.approx(2 / 3)
     np.testing.assert_allclose(memorised(samples, training).ratio, [0.7 / 2.3, 0.8 / 2.2, 0.25], rtol=1e-6)
+
+
+def test_a_ratio_at_the_threshold_is_no_copy() -> None:
+    """Guards the edge of the definition, d_1 / d_2 < threshold, and its default."""
+    training = np.array([[0.0], [5.0], [-20.0]])
+    assert memorised(np.array([[1.0]]), training, threshold=0.25).novel == 1
+    assert memorised(np.array([[1.0]]), training, threshold=0.2501).novel == 0
+    assert [memorised(np.array([[s]]), np.array([[0.0], [1.0]])).novel for s in (0.249, 0.251)] == [0, 1]
+
+
+def test_neighbours_are_found_where_products_cannot_tell_them() -> None:
+    """Guards the candidates and the centring: seven neighbours a hundredth apart, far from the others, far from 0."""
+    near = np.linspace(-0.03, 0.03, 7)[:, None]
+    training = np.concatenate([1000 + near[::-1], -1000 + near])
+    samples = 1000 + np.array([[-0.0301], [-0.011], [0.0099], [0.0299]])
+    found = memorised(samples, training)
+    assert found.nearest.tolist() == [6, 4, 2, 0]
+    rng = np.random.default_rng(0)
+    shifted = (3000 + rng.standard_normal((300, 2))).astype(np.float32)
+    samples = (3000 + rng.standard_normal((80, 2))).astype(np.float32)
+    _, indices = NearestNeighbors(n_neighbors=2).fit(shifted.astype(float)).kneighbors(samples.astype(float))
+    assert (memorised(samples, shifted).nearest == indices[:, 0]).mean() > 0.97  # ties may differ
+
+
+def test_distances_too_small_for_single_precision_squared() -> None:
+    """Guards the precision of the distances: their squares would be zero."""
+    found = memorised(np.array([[1e-25]]), np.array([[0.0], [3e-25], [1e-24]]))
+    assert found.ratio.tolist() == pytest.approx([0.5]) and found.nearest.tolist() == [0]
 
 
 def test_an_original_that_is_there_twice() -> None:

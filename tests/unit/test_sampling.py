@@ -72,6 +72,29 @@ def test_heun_of_two_steps_by_hand() -> None:
     torch.testing.assert_close(sample(gaussian, x, [2.0, 0.5], seed=0), gaussian(x1, 0.5), rtol=1e-14, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("churn", "gains"),
+    [
+        (Churn(0.6, noise=1.3), (0.2, 0.2, 0.2)),  # amount / steps: three levels are three steps, the last one to zero
+        (Churn(0.6, 0.5, 1.0, 0.7), (0.0, 0.2, 0.2)),
+        (Churn(0.6, 0.6, 2.0), (0.2, 0.2, 0.0)),
+        (Churn(60.0), (math.sqrt(2) - 1,) * 3),
+    ],
+)
+def test_churned_steps_by_hand(churn: Churn, gains: tuple[float, ...]) -> None:
+    """Guards the gain of each step, its bounds and the size of the noise, draw by draw."""
+    levels, x = [2.0, 1.0, 0.5, 0.0], start(4, 2.0)
+    found = sample(gaussian, x, levels[:-1], seed=7, churn=churn, method="euler")
+    generator = torch.Generator().manual_seed(7)
+    for sigma, target, gain in zip(levels, levels[1:], gains):
+        raised = sigma * (1 + gain)
+        if gain:
+            fresh = torch.randn(x.shape, dtype=x.dtype, generator=generator)
+            x = x + churn.noise * math.sqrt(raised**2 - sigma**2) * fresh
+        x = x + (target - raised) * (x - gaussian(x, raised)) / raised
+    torch.testing.assert_close(found, x, rtol=1e-12, atol=1e-13)
+
+
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
 def test_euler_is_ddim_and_ddpm_in_their_own_coordinates(eta: float) -> None:
     """The update of Song, Meng and Ermon (2021) in x_t = sqrt(abar_t) x, with the same noise; eta = 1 is DDPM's."""
