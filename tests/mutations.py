@@ -70,6 +70,8 @@ SWAPS = {
     ast.USub: ast.UAdd, ast.And: ast.Or, ast.Or: ast.And,
 }  # fmt: skip
 BOUNDS = {"abs", "min", "max", "maximum", "minimum", "clamp", "clamp_min", "clamp_max", "clip", "fmax", "fmin"}
+SYMMETRIC = {"min", "max", "maximum", "minimum", "hypot"}  # nothing changes when their arguments are swapped
+SAFETY = {"strict", "stacklevel"}  # named arguments that guard against mistakes elsewhere, or point at a caller
 LIMIT = 60  # seconds of processor time for one changed copy; slower counts as noticed
 
 
@@ -108,12 +110,13 @@ def changes(node: ast.AST) -> Iterator[ast.AST]:
 def _calls(node: ast.Call) -> Iterator[ast.AST]:
     """Without one of its named arguments, with two arguments swapped, without its bound, a minimum for a maximum."""
     for i, keyword in enumerate(node.keywords):
-        if keyword.arg not in (None, "stacklevel"):
+        if keyword.arg is not None and keyword.arg not in SAFETY:
             yield _with(node, keywords=[*node.keywords[:i], *node.keywords[i + 1 :]])
-    if len(node.args) > 1 and not any(isinstance(arg, ast.Starred) for arg in node.args[:2]):
-        yield _with(node, args=[node.args[1], node.args[0], *node.args[2:]])
     method = isinstance(node.func, ast.Attribute) and not _is_module(node.func.value)
     name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
+    pair = len(node.args) > 1 and not any(isinstance(arg, ast.Starred) for arg in node.args[:2])
+    if pair and name not in SYMMETRIC:
+        yield _with(node, args=[node.args[1], node.args[0], *node.args[2:]])
     if name not in BOUNDS:
         return
     if method and name not in ("min", "max"):
@@ -137,9 +140,11 @@ def _with(node: ast.AST, **fields: object) -> ast.AST:
 
 
 def places(node: ast.AST, function: ast.AST | None = None) -> Iterator[tuple[ast.AST, str, int | None, ast.AST | None]]:
-    """(parent, field, index, function) of all that may be changed; annotations, aliases of types, errors are not."""
+    """(parent, field, index, function) of all that may be changed; annotations, aliases of types, texts are not."""
     for field, value in ast.iter_fields(node):
-        if field in ("annotation", "returns") or isinstance(node, ast.Raise):
+        if field in ("annotation", "returns") or isinstance(node, (ast.Raise, ast.JoinedStr)):
+            continue
+        if isinstance(node, ast.keyword) and node.arg in SAFETY:
             continue
         for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if not isinstance(child, ast.AST) or _is_alias(child, node):

@@ -30,6 +30,7 @@ def test_each_probe_is_the_one_that_validation_chose(items: tuple) -> None:
     activations, labels, test_labels, splits = items
     found = probe_curves(activations, labels, test_labels, splits, PENALTIES)
     assert found.validation.shape == found.l2.shape == (2, 3) and found.correct.shape == (2, 3, 60)
+    assert found.correct.dtype == bool
     differ = 0
     for i, (held, fitted) in enumerate(splits):
         for j, x in enumerate(activations):

@@ -453,6 +453,7 @@ def test_images_of_bytes_do_not_wrap_around() -> None:
         (np.zeros(3), np.zeros((4, 3)), {}, r"samples must be \(num, \*shape\)"),
         (np.zeros((2, 3)), np.full((4, 3), np.nan), {}, "training must be finite"),
         (np.zeros((2, 3)), np.zeros((4, 3)), {"threshold": 1.0}, r"threshold must be in \(0, 1\), got 1.0"),
+        (np.zeros((2, 3)), np.zeros((4, 3)), {"threshold": 0.0}, "threshold"),
         (np.zeros((2, 3)), np.zeros((4, 3)), {"max_numbers": 0}, "max_numbers must be at least 1"),
     ],
 )
@@ -477,6 +478,8 @@ def test_alignment_is_that_of_the_kernels_and_knows_no_axes() -> None:
     assert linear_cka(x, 3 * x @ turn - 7) == pytest.approx(1, rel=1e-12)
     assert linear_cka(x, y) == pytest.approx(linear_cka(y, 0.1 * x @ turn), rel=1e-12)
     assert linear_cka(x, x * [1, 5, 1, 1]) < 0.95  # not blind to the scale of one axis
+    assert linear_cka(1e-9 * x, y) == pytest.approx(expected, rel=1e-12)
+    assert linear_cka(x[:2], y[:2]) == pytest.approx(1, rel=1e-12), "two items lie on a line"
 
 
 @pytest.mark.parametrize(
@@ -484,8 +487,12 @@ def test_alignment_is_that_of_the_kernels_and_knows_no_axes() -> None:
     [
         (np.zeros((3, 2)), np.ones((4, 2)), "one N"),
         (np.zeros(3), np.ones((3, 2)), "one N"),
+        (np.ones((3, 2)), np.ones(3), "one N"),
+        (np.ones((1, 2)), np.ones((1, 2)), "one N"),
         (np.ones((3, 2)), np.eye(3), "constant"),
+        (np.eye(3), np.ones((3, 2)), "constant"),
         (np.full((3, 2), np.nan), np.eye(3), "finite"),
+        (np.eye(3), np.full((3, 2), np.inf), "finite"),
     ],
 )
 def test_alignment_of_what_has_none_is_refused(x: np.ndarray, y: np.ndarray, message: str) -> None:

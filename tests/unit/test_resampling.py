@@ -97,8 +97,10 @@ def test_heights_against_the_percentile_bootstrap_of_scipy() -> None:
 
 def test_the_defaults_are_what_the_records_were_made_with() -> None:
     """Guards the numbers of resamples and the level of every interval that the book shows."""
-    correct = np.random.default_rng(0).random((3, 40)) < np.array([[0.5], [0.8], [0.6]])
-    assert peak_height(correct, 1) == peak_height(correct, 1, num_resamples=2000, level=0.95, seed=0)
+    scores = np.random.default_rng(0).random((3, 40)) + np.array([[0.5], [0.8], [0.6]])
+    assert peak_height(scores, 1) == peak_height(scores, 1, num_resamples=2000, level=0.95, seed=0)
+    ends = scores[1] - scores[[0, 2]]
+    assert height_above_ends(lambda counts: counts @ ends.T / 40, 40, 1) == peak_height(scores, 1)
     draws = np.random.default_rng(1).standard_normal(1000)
     assert interval(draws) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), rel=1e-12)
 

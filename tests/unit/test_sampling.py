@@ -78,6 +78,7 @@ def test_heun_of_two_steps_by_hand() -> None:
         (Churn(0.6, noise=1.3), (0.2, 0.2, 0.2)),  # amount / steps: three levels are three steps, the last one to zero
         (Churn(0.6, 0.5, 1.0, 0.7), (0.0, 0.2, 0.2)),
         (Churn(0.6, 0.6, 2.0), (0.2, 0.2, 0.0)),
+        (Churn(0.6, 1.0, 1.0), (0.0, 0.2, 0.0)),
         (Churn(60.0), (math.sqrt(2) - 1,) * 3),
     ],
 )
@@ -221,6 +222,12 @@ def test_a_shape_starts_from_noise_and_a_network_is_evaluated(denoiser: EDMDenoi
     [
         (((2, 4), [1.0, 2.0]), {}, "sigmas must be positive and fall"),
         (((2, 4), [1.0, 0.0]), {}, "sigmas must be positive"),
+        (((2, 4), [1.0, 1.0]), {}, "sigmas"),
+        (((2, 4), [1.5, 1.0, 1.2]), {}, "sigmas"),
+        (((2, 4), []), {}, "sigmas"),
+        (((2, 4), [1.0]), {"churn": Churn(1.0, noise=-1.0)}, "churn"),
+        (((2, 4), [1.0]), {"churn": Churn(1.0, 2.0, 1.0)}, "churn"),
+        (((2, 4), [1.0]), {"method": "euler", "eta": -0.5}, "eta"),
         (((2, 4), [1.0]), {"to_zero": False}, "sigmas must be positive"),
         (((2, 4), [[1.0]]), {}, "sigmas must be positive"),
         (((2, 4), [math.nan]), {}, "sigma must be finite"),
