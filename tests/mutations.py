@@ -33,12 +33,12 @@ TESTS = {
     "theory.csnr": ["theory/test_csnr", "theory/test_exact"],
     "theory._quadrature": ["theory/test_exact"],
     "theory.empirical": ["unit/test_empirical"],
-    "theory.subspaces": ["unit/test_subspaces"],
+    "theory.subspaces": ["unit/test_subspaces", "unit/test_subspace_edges"],
     "noise": ["unit/test_noise"],
     "denoisers": ["unit/test_denoisers"],
     "sampling": ["unit/test_sampling"],
-    "features": ["unit/test_features", "unit/test_vector_denoisers"],
-    "curves": ["unit/test_curves"],
+    "features": ["unit/test_features", "unit/test_vector_denoisers", "unit/test_feature_readings"],
+    "curves": ["unit/test_curves", "unit/test_feature_readings"],
     "probes.linear": ["unit/test_probes"],
     "probes._logistic": ["unit/test_probes"],
     "probes.levels": ["unit/test_levels"],
@@ -55,7 +55,7 @@ TESTS = {
     "metrics.segmentation": ["unit/test_metrics"],
     "metrics.subspaces": ["unit/test_metrics"],
     "metrics.wasserstein": ["unit/test_metrics"],
-    "chapters.ensembles.ensembling": ["unit/test_ensembles"],
+    "chapters.ensembles.ensembling": ["unit/test_ensembles", "unit/test_ensembling"],
     "chapters.memorisation.early_stopping": ["unit/test_early_stopping"],
 }
 
@@ -100,7 +100,9 @@ def changes(node: ast.AST) -> Iterator[ast.AST]:
     elif isinstance(node, ast.Constant) and isinstance(node.value, bool):
         yield _with(node, value=not node.value)
     elif isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
-        yield _with(node, value=node.value + 1 if isinstance(node.value, int) or not node.value else 2.0 * node.value)
+        value = node.value
+        far = 1000.0 if abs(value) < 1e-3 else 2.0  # of a tolerance the order of magnitude is meant
+        yield _with(node, value=value + 1 if isinstance(value, int) or not value else far * value)
     elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Name):
         yield _with(node, slice=ast.Constant(0))
     elif isinstance(node, ast.Call):

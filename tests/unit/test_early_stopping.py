@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from repdyn.chapters.memorisation.early_stopping import RULES, SIGNS, agreement, height, is_unimodal, stops
+from repdyn.chapters.memorisation.early_stopping import (
+    RULES,
+    SIGNS,
+    agreement,
+    height,
+    is_unimodal,
+    last_while,
+    stops,
+)
 
 
 def part(rng: np.random.Generator, index: int = 1) -> dict[str, Any]:
@@ -93,6 +101,12 @@ def test_signs_and_their_agreement_by_definition() -> None:
         values = [by_definition(one)[name] for one in RUN]
         assert [sign(one) for one in RUN] == pytest.approx(values, rel=1e-12), name
         assert found[name] == pytest.approx(spearmanr(values, novel).statistic, abs=1e-12), name
+
+
+def test_the_first_stretch_ends_before_the_next_failure_or_at_the_end() -> None:
+    """Guards which checkpoint a rule that must hold stops at."""
+    assert [last_while(h) for h in ([True], [False, True, True], [True, True, False, True])] == [0, 2, 1]
+    assert last_while([]) is last_while([False]) is None
 
 
 def test_rules_stop_by_definition() -> None:

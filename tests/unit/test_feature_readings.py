@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from repdyn.curves import CurveConfig, read_features
-from repdyn.features import POSTERIOR, extract
+from repdyn.features import POSTERIOR, default_device, extract, supports_bf16
 from repdyn.images import to_unit_range
 
 
@@ -57,8 +57,30 @@ def test_a_clean_image_is_read_once_however_many_draws(images: Tensor) -> None:
 def test_the_mean_over_draws_and_images_is_taken_in_batches_of_256(images: Tensor) -> None:
     """Guards the default batch, which bounds the memory of a reading, and that no image is left out."""
     denoiser = Tokens()
-    many = images.repeat(50, 1, 1, 1)  # 300
+    many = images.repeat(50, 1, 1, 1)[:257]
     assert torch.equal(extract(denoiser, many, 0.5)["vectors"], many.flatten(1)) and denoiser.calls == 2
+
+
+def test_one_draw_and_the_first_seed_unless_told_otherwise(images: Tensor) -> None:
+    """Guards the defaults of a reading, which are those of the records."""
+    plain = extract(Tokens(), images, 0.5, noisy_input=True)
+    told = extract(Tokens(), images, 0.5, noisy_input=True, draws=1, pool="mean", seed=0)
+    assert list(plain) == ["tokens", "vectors", POSTERIOR] and all(torch.equal(plain[k], told[k]) for k in plain)
+    assert torch.equal(extract(Tokens(), images, 0.5)[POSTERIOR], images.flatten(1)), "a clean input"
+
+
+def test_bf16_is_for_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards which GPUs read features in bfloat16: those of compute capability 8.0 and later."""
+    for available, capability, expected in (
+        (True, (8, 0), True),
+        (True, (9, 0), True),
+        (True, (7, 5), False),
+        (False, (8, 0), False),
+    ):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda value=available: value)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device, value=capability: value)
+        assert supports_bf16("cuda") is expected
+        assert default_device().type == ("cuda" if available else "cpu")
 
 
 def test_each_noise_level_of_a_curve_has_its_own_noise() -> None:

@@ -136,6 +136,8 @@ def test_small_eigenvalues_count_until_they_are_rounding() -> None:
     found = frechet_from_moments(zero, np.diag([1.0, 1e-12]), zero, other)
     assert found == pytest.approx(1 + (1 - 1e-6) ** 2, rel=1e-12)
     assert frechet_from_moments(zero, np.diag([1.0, 1e-17]), zero, other) == 2.0
+    assert frechet_from_moments(zero, np.diag([1.0, -1e-9]), zero, other) == 2.0, "negative by rounding"
+    assert frechet_from_moments([1.0], [[4.0]], [0.0], [[1.0]]) == pytest.approx(2.0), "one feature"
 
 
 def test_two_planes_at_an_angle() -> None:
@@ -154,6 +156,9 @@ def test_two_planes_at_an_angle() -> None:
         ((np.zeros(2), np.eye(2), np.zeros(2), np.full((2, 2), np.inf)), "covariance_b must be finite"),
         ((np.zeros(2), np.eye(2), np.zeros(2), -np.eye(2)), "covariance_b must be symmetric without negative"),
         ((np.zeros(2), np.array([[1, 1], [0, 1.0]]), np.zeros(2), np.eye(2)), "covariance_a must be symmetric"),
+        ((np.zeros(2), np.array([[1, 0.5], [0.5001, 1.0]]), np.zeros(2), np.eye(2)), "covariance_a"),
+        ((np.zeros(2), np.eye(2), np.zeros(2), np.diag([-1e-4, 1.0])), "covariance_b"),
+        ((np.zeros((2, 2)), np.eye(2), np.zeros((2, 2)), np.eye(2)), "mean_a"),
     ],
 )
 def test_moments_of_no_gaussian_are_refused(arguments: tuple, message: str) -> None:
@@ -185,7 +190,7 @@ def test_absent_classes_do_not_count() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert mean_iou(pred, target, 6) == pytest.approx(jaccard_score(target, pred, average="macro"))
-    assert mean_iou(target, target, 6) == 1
+    assert mean_iou(target, target, 6) == 1 == mean_iou([0, 0], [0, 0], 1)
 
 
 def test_counts_are_those_of_scikit_learn_and_add_over_images() -> None:
@@ -347,15 +352,28 @@ def test_projection_on_the_own_class_against_projecting(classes: tuple) -> None:
 
 
 def test_almost_orthogonal_lines_and_small_dimensions_still_count() -> None:
-    """Guards the two tolerances: a ratio of ten thousand is a number, and so is a dimension of small variance."""
-    angle = math.acos(1e-2)
+    """Guards three tolerances: a large ratio is a number, and a dimension of small variance is one."""
+    angle = math.acos(1e-6)
     bases = torch.tensor([[[1.0], [0.0]], [[math.cos(angle)], [math.sin(angle)]]], dtype=torch.float64)
     x, labels = bases[:, :, 0].repeat(3, 1), torch.tensor([0, 1]).repeat(3)
     coordinates = torch.einsum("nd,kdr->nkr", x, bases)
-    assert projected_csnr(coordinates, labels, bases, (1,)) == [pytest.approx(1e4, rel=1e-9)]
-    scales = torch.tensor([1.0, 1e-4], dtype=torch.float64)
+    assert projected_csnr(coordinates, labels, bases, (1,)) == [pytest.approx(1e12, rel=1e-3)]
+    scales = torch.tensor([1.0, 1e-6], dtype=torch.float64)
     narrow = scales * torch.randn(30, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert ClassMoments(narrow, [0] * 30).frames(2).bases.shape == (1, 2, 2)
+    assert class_bases(narrow * torch.tensor([1.0, 1e-2]), [0] * 30, 2).shape == (1, 2, 2)
+
+
+def test_a_line_is_a_subspace_of_one_feature_or_more(classes: tuple) -> None:
+    """Guards that nothing is read of a second direction or feature."""
+    x, labels = classes
+    assert torch.equal(class_bases(x[:, :1], labels, 1).abs(), torch.ones(3, 1, 1, dtype=torch.float64))
+    line = ClassMoments(x, labels).frames(1).bases
+    torch.testing.assert_close((line.mT @ class_bases(x, labels, 1)).abs(), torch.ones(3, 1, 1, dtype=torch.float64))
+    plain, told = (ClassMoments(x, labels).frames(1, "shared-off", **o) for o in ({}, {"shared": 5}))
+    assert torch.equal(plain.bases, told.bases) and not class_bases(x, labels, 1).equal(
+        class_bases(x, labels, 1, centred=True)
+    )
 
 
 def test_projection_between_orthogonal_and_equal_classes() -> None:

@@ -15,6 +15,8 @@ def test_an_interval_of_confidence_holds_its_upper_end() -> None:
     assert calibration_error(p, [0, 1], bins=2) == pytest.approx((0.5 + 0.6) / 2)
     assert calibration_error(p, [0, 1], bins=1) == pytest.approx(abs(0.5 - 0.6) / 2)
     assert calibration_error([[1.0, 0.0], [0.95, 0.05]], [0, 1], bins=10) == pytest.approx(0.95 / 2)
+    above = [[1.00005, 0.0], [0.95, 0.05]]  # by rounding: it counts in the last interval too
+    assert calibration_error(above, [0, 0], bins=10) == pytest.approx((0.05 - 0.00005) / 2, rel=1e-6)
 
 
 def test_fifteen_intervals_unless_told_otherwise() -> None:
@@ -28,7 +30,7 @@ def test_fifteen_intervals_unless_told_otherwise() -> None:
 
 def test_what_is_no_probability_is_refused() -> None:
     """Guards each part of the check by itself."""
-    for rows in ([[1.5, -0.5]], [[np.nan, 1.0]], [[0.5, 0.6]], [[0.5, 0.5 + 3e-4]]):
+    for rows in ([[1.5, -0.5]], [[np.nan, 1.0]], [[0.5, 0.6]], [[0.5, 0.5 + 1.5e-4]]):
         with pytest.raises(ValueError, match="probabilities"):
             calibration_error(rows, [0])
     assert calibration_error([[0.5, 0.5 + 5e-5]], [1], bins=1) == pytest.approx(0.5, abs=1e-3), "single precision"

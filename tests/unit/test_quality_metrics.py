@@ -119,6 +119,22 @@ def test_power_is_a_ratio_of_squares_and_ignores_the_mean_image() -> None:
     )
 
 
+def test_units_shapes_and_default_of_retained_detail() -> None:
+    """Guards that faint images, images of two channels or not square, and plain vectors are measured alike."""
+    images = torch.randn(30, 2, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    quarter = torch.full((4,), 0.25, dtype=torch.float64)
+    torch.testing.assert_close(retained_power(0.5e-3 * images, 1e-3 * images), quarter)
+    labels = torch.arange(30) % 3
+    for x in (images, images.flatten(1), 1e-3 * images):
+        assert scatter_shares(0.5 * x, x, labels) == pytest.approx((0.25, 0.25), rel=1e-12)
+    with pytest.raises(ValueError, match="estimates"):
+        scatter_shares(images[:, 0, 0, 0], images[:, 0, 0, 0], labels)
+    with pytest.raises(ValueError, match="finite"):
+        retained_power(images, torch.full_like(images, torch.inf))
+    with pytest.raises(ValueError, match="estimates"):
+        retained_power(images[:0], images[:0])
+
+
 def test_scatter_is_analysed_as_variance() -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(60) % 3
