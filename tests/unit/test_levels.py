@@ -59,5 +59,6 @@ def test_portions_of_levels_and_a_sequence_of_files_give_the_same(
 
 def test_one_penalty_needs_no_list_and_none_is_refused(items: tuple) -> None:
     assert (probe_curves(*items, 1.0).l2 == 1.0).all()
+    assert probe_curves(items[0][:1], *items[1:], 1.0).correct.shape == (2, 1, 60), "one level is a curve too"
     with pytest.raises(ValueError, match="l2"):
         probe_curves(*items, ())
