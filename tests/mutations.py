@@ -85,6 +85,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "*largest = blocks.diagonal(": "what keeps the preconditioner positive; same minimum",
         "*self.rows = max(256, ": "portions bound the memory",
     },
+    "probes.voting": {"[torch.as_tensor(part) for part in X]": "each linear probe makes them single precision too"},
     "metrics.detail": {
         "images.shape[+2:]": "the same two of four axes",
         "not len(pair[1])": "the shapes are equal by then",

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from repdyn.chapters.ensembles.labels import label_noise
 from repdyn.datasets import load
-from repdyn.probes import LinearProbe, MLPProbe, SoftVoting
+from repdyn.probes import LinearProbe, MLPProbe, SoftVoting, vote
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +183,17 @@ def test_votes_are_means_of_logits(views: tuple) -> None:
     logits -= logits.mean(1, keepdims=True)
     np.testing.assert_allclose(ensemble.decision_function(x_test), logits, atol=0.02)
     assert ensemble.score(x_test, y_test) > max(s.score(p, y_test) for s, p in zip(singles, x_test)) + 0.05
+
+
+def test_a_vote_of_one_is_its_logits_without_what_the_classes_share(views: tuple) -> None:
+    """Guards that nothing is read of a second member, and that logits are centred."""
+    x, y, x_test, _ = views
+    alone, probe = SoftVoting(l2=1e-1).fit(x[:1], y + 5), LinearProbe(l2=1e-1).fit(x[0], y + 5)
+    logits = probe.decision_function(x_test[0])
+    expected = logits - logits.mean(1, keepdims=True)
+    np.testing.assert_allclose(alone.decision_function(x_test[:1]), expected, atol=1e-4)
+    np.testing.assert_allclose(vote([logits + 3, logits - 1]), expected, atol=1e-4)
+    assert np.array_equal(alone.classes_, np.arange(10) + 5)
 
 
 def test_a_list_of_features_of_several_sizes(views: tuple) -> None:
