@@ -85,6 +85,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "*largest = blocks.diagonal(": "what keeps the preconditioner positive; same minimum",
         "*self.rows = max(256, ": "portions bound the memory",
     },
+    "probes.mlp": {"torch.as_tensor(targets))": "matters on a GPU only"},
     "probes.voting": {"[torch.as_tensor(part) for part in X]": "each linear probe makes them single precision too"},
     "metrics.detail": {
         "images.shape[+2:]": "the same two of four axes",
@@ -98,6 +99,9 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     "metrics.frechet": {
         ".clip()": "eigenvalues that are negative by rounding weigh nothing",
         "where=l + s * 2 > 0": "positive for the same sigma",
+        "where=l + s ** 3 > 0": "positive for the same sigma",
+        "np.allclose(covariance.T, covariance": "symmetric",
+        "values >= tolerance": "equality is an accident of rounding",
         "np.broadcast_shapes(s.shape, l.shape)": "symmetric",
         "np.finfo(np.float64).eps * values.max()": "negative eigenvalues are small by then",
         "tolerance = 11 * size": "the order of magnitude of rounding is meant",
@@ -118,13 +122,23 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "np.bincount(place, right - confidence)": "intervals above the highest confidence are empty",
         "return np.asarray(values)": "what it is called with is single or double precision, or boolean",
     },
-    "metrics.resampling": {"np.ones((2, num))": "the first of two equal rows is taken"},
+    "metrics.identity": {
+        "retain_graph=left >= 0": "a graph that is kept is dropped at the end",
+        "retain_graph=True": "a graph that is kept is dropped at the end",
+    },
+    "metrics.resampling": {
+        "np.ones((2, num))": "the first of two equal rows is taken",
+        "a, b = (np.asarray(a), ": "ranks of whole numbers are the same",
+        "np.asarray(b))": "ranks of whole numbers are the same",
+    },
     "metrics.subspaces": {
         "second.shape[2]": "the matrices are square",
         ">= 1e-13 * values[-1]": "equality is an accident of rounding",
         ">= 1e-14 * signal": "equality is an accident of rounding",
         ">= 1e-10 * scales[0]": "equality is an accident of rounding",
         ".view(K, -1, rank)": "the same shape",
+        ".movedim(1, 0)": "the same exchange of two neighbours",
+        "largest + 1)": "labels that are all negative are refused either way",
     },
     "metrics.wasserstein": {"sliced_wasserstein_distance(b, a": "symmetric"},
     "chapters.memorisation.early_stopping": {"spearman(novel, ": "symmetric"},
@@ -138,7 +152,15 @@ SWAPS = {
     ast.USub: ast.UAdd, ast.And: ast.Or, ast.Or: ast.And,
 }  # fmt: skip
 BOUNDS = {"abs", "min", "max", "maximum", "minimum", "clamp", "clamp_min", "clamp_max", "clip", "fmax", "fmin"}
-SYMMETRIC = {"min", "max", "maximum", "minimum", "hypot", "_dot"}  # nothing changes when their arguments are swapped
+SYMMETRIC = {
+    "min",
+    "max",
+    "maximum",
+    "minimum",
+    "hypot",
+    "promote_types",
+    "_dot",
+}  # nothing changes when their arguments are swapped
 SAFETY = {"strict", "stacklevel"}  # named arguments that guard against mistakes elsewhere, or point at a caller
 LIMIT = 60  # seconds of processor time for one changed copy; slower counts as noticed
 

@@ -140,6 +140,17 @@ def test_small_eigenvalues_count_until_they_are_rounding() -> None:
     assert frechet_from_moments([1.0], [[4.0]], [0.0], [[1.0]]) == pytest.approx(2.0), "one feature"
 
 
+def test_means_count_by_their_difference_and_moments_in_double_precision() -> None:
+    """Guards the first term where both means are far from zero, the precision, and that no distance is negative."""
+    assert frechet_from_moments([1.0, 2.0], np.eye(2), [4.0, 6.0], np.eye(2)) == pytest.approx(25, rel=1e-12)
+    single = [
+        value.astype(np.float32) for value in (np.full(6, 0.1), covariance(6, 0), np.full(6, 0.3), covariance(6, 1))
+    ]
+    assert frechet_from_moments(*single) == frechet_from_moments(*(value.astype(float) for value in single))
+    same = [covariance(5, seed) for seed in range(30)]
+    assert min(frechet_from_moments(np.ones(5), s, np.ones(5), s) for s in same) >= 0
+
+
 def test_two_planes_at_an_angle() -> None:
     """Lines at an angle theta: the overlap of the two square roots is |cos theta|."""
     for theta in (0.0, 0.4, math.pi / 2):
@@ -256,6 +267,7 @@ def test_centred_bases_are_principal_components() -> None:
     ("labels", "rank", "options", "message"),
     [
         ([0, 0, 0, 1, 1], 1, {}, r"labels must be 6 integers"),
+        ([], 1, {}, "labels"),
         ([0, 0, 0, 2, 2, 2], 1, {}, "rank must be at most 0, the samples or features of class 1, got 1"),
         ([0, 0, 0, 0, 1, 1], 3, {}, "rank must be at most 2, the samples or features of class 1, got 3"),
         ([0, 0, 0, 1, 1, 1], 3, {"centred": True}, "rank must be at most the dimensions that class 0 spans, got 3"),
@@ -362,6 +374,16 @@ def test_almost_orthogonal_lines_and_small_dimensions_still_count() -> None:
     narrow = scales * torch.randn(30, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert ClassMoments(narrow, [0] * 30).frames(2).bases.shape == (1, 2, 2)
     assert class_bases(narrow * torch.tensor([1.0, 1e-2]), [0] * 30, 2).shape == (1, 2, 2)
+    # All three are ratios: the units of the features do not matter.
+    assert projected_csnr(1e-3 * coordinates, labels, bases, (1,)) == [pytest.approx(1e12, rel=1e-3)]
+    assert ClassMoments(1e-3 * narrow, [0] * 30).frames(2).bases.shape == (1, 2, 2)
+    assert class_bases(1e-4 * narrow * torch.tensor([1.0, 1e-2]), [0] * 30, 2).shape == (1, 2, 2)
+    for far in (1e-6, 1e6):
+        with pytest.raises(ValueError, match="rank"):
+            ClassMoments(far * narrow * torch.tensor([1.0, 1e-2]), [0] * 30).frames(2)
+        with pytest.raises(ValueError, match="rank"):
+            class_bases(far * narrow * torch.tensor([1.0, 1e-5]), [0] * 30, 2)
+    assert ClassMoments(narrow[:3], [0, 1, 1]).counts == [1, 2], "a class may have one sample"
 
 
 def test_a_line_is_a_subspace_of_one_feature_or_more(classes: tuple) -> None:

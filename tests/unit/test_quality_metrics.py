@@ -55,6 +55,8 @@ def test_distance_of_a_gaussians_posterior_means(noisy: bool) -> None:
         moved = gain**2 * (variances + sigma**2 * noisy)
         direct = frechet_from_moments(zero, np.diag(moved), zero, np.diag(variances))
         assert frechet_of_posterior(variances, sigma, noisy_input=noisy) == pytest.approx(direct, rel=1e-9)
+    if noisy:
+        assert frechet_of_posterior(variances, 0.4) == frechet_of_posterior(variances, 0.4, noisy_input=True)
     grid = np.geomspace(1e-3, 1e4, 60)
     curve = frechet_of_posterior(variances, grid, noisy_input=noisy)
     assert curve.shape == (60,) and (np.diff(curve) > 0).all()

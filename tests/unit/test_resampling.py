@@ -44,6 +44,7 @@ def test_spearman_sees_order_only() -> None:
     x = np.array([0.1, 0.5, 0.2, 0.9])
     assert spearman(x, np.exp(5 * x)) == pytest.approx(1) and spearman(x, -x) == pytest.approx(-1)
     assert spearman(x, np.ones(4)) == 0
+    assert spearman(x[:2], [5, 7]) == pytest.approx(1) and spearman([2, 1], [5, 7]) == pytest.approx(-1)
 
 
 @pytest.mark.parametrize(("a", "b"), [(np.ones(3), np.ones(4)), (np.ones(1), np.ones(1)), (1.0, 2.0)])

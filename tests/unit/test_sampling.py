@@ -73,18 +73,19 @@ def test_heun_of_two_steps_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("churn", "gains"),
+    ("arguments", "gains"),
     [
-        (Churn(0.6, noise=1.3), (0.2, 0.2, 0.2)),  # amount / steps: three levels are three steps, the last one to zero
-        (Churn(0.6, 0.5, 1.0, 0.7), (0.0, 0.2, 0.2)),
-        (Churn(0.6, 0.6, 2.0), (0.2, 0.2, 0.0)),
-        (Churn(0.6, 1.0, 1.0), (0.0, 0.2, 0.0)),
-        (Churn(60.0), (math.sqrt(2) - 1,) * 3),
+        ((0.6,), (0.2, 0.2, 0.2)),  # amount / steps: three levels are three steps, the last one to zero
+        ((0.6, 0.5, 1.0, 0.7), (0.0, 0.2, 0.2)),
+        ((0.6, 0.6, 2.0, 1.3), (0.2, 0.2, 0.0)),
+        ((0.6, 1.0, 1.0), (0.0, 0.2, 0.0)),
+        ((60.0,), (math.sqrt(2) - 1,) * 3),
     ],
 )
-def test_churned_steps_by_hand(churn: Churn, gains: tuple[float, ...]) -> None:
+def test_churned_steps_by_hand(arguments: tuple[float, ...], gains: tuple[float, ...]) -> None:
     """Guards the gain of each step, its bounds and the size of the noise, draw by draw."""
-    levels, x = [2.0, 1.0, 0.5, 0.0], start(4, 2.0)
+    churn, levels, x = Churn(*arguments), [2.0, 1.0, 0.5, 0.0], start(4, 2.0)
+    assert churn.noise == (arguments[3] if len(arguments) > 3 else 1.0)
     found = sample(gaussian, x, levels[:-1], seed=7, churn=churn, method="euler")
     generator = torch.Generator().manual_seed(7)
     for sigma, target, gain in zip(levels, levels[1:], gains):
