@@ -95,6 +95,17 @@ def test_denoiser_assembles_the_network_call() -> None:
     assert network.called_with[2]["class_labels"] is label
 
 
+def test_defaults_are_those_of_edm_and_ddpm() -> None:
+    """Guards what a denoiser is unless told otherwise."""
+    network = Recorder(2.0)
+    assert EDMDenoiser(network).sigma_data == 0.5
+    ddpm, sigma = VPDenoiser(network), torch.tensor([0.3])
+    assert ddpm.prediction_type == "epsilon" and len(ddpm.log_sigmas) == 1000
+    assert 0 < ddpm.timestep(sigma).frac().item() < 1, "interpolated"
+    torch.testing.assert_close(ddpm.loss_weight(sigma), sigma**-2)
+    torch.testing.assert_close(EDMDenoiser(network, 0.8).loss_weight(sigma), edm_loss_weight(sigma, 0.8))
+
+
 @pytest.mark.parametrize("sigma_data", [0.0, -1.0, math.nan])
 def test_sigma_data_must_be_positive(sigma_data: float) -> None:
     with pytest.raises(ValueError, match="sigma_data must be positive"):
@@ -224,7 +235,18 @@ def test_noise_levels_outside_a_schedule() -> None:
         denoiser(torch.zeros(1, 1, 2, 2), 200.0)
 
 
-@pytest.mark.parametrize("alpha_bar", [[0.9], [0.5, 0.6], [1.0, 0.5], [0.5, 0.0], [[0.5, 0.4]], [0.5, float("nan")]])
+def test_rounding_above_the_schedule_is_allowed_and_no_more() -> None:
+    """Guards the tolerance at the largest sigma, and that the last time step is not exceeded there."""
+    denoiser = VPDenoiser(Recorder(0.0))
+    assert denoiser.timestep(torch.tensor([denoiser.sigma_max * (1 + 5e-5)])).tolist() == [999]
+    assert VPDenoiser(Recorder(0.0), [0.9, 0.5]).timestep(torch.ones(1)).tolist() == [1], "two steps are a schedule"
+    with pytest.raises(ValueError, match="sigma"):
+        denoiser.timestep(torch.tensor([denoiser.sigma_max * (1 + 2e-4)]))
+
+
+@pytest.mark.parametrize(
+    "alpha_bar", [[0.9], [0.5, 0.6], [0.5, 0.5], [1.0, 0.5], [0.5, 0.0], [[0.5, 0.4]], [0.5, float("nan")]]
+)
 def test_schedules_that_are_none_are_refused(alpha_bar: list) -> None:
     with pytest.raises(ValueError, match="alpha_bar must be a vector that falls strictly, from below 1 to above 0"):
         VPDenoiser(Recorder(0), alpha_bar)

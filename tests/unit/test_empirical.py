@@ -29,6 +29,13 @@ def test_the_mean_of_the_data_under_its_likelihood_by_hand() -> None:
         torch.testing.assert_close(row, expected, rtol=1e-6, atol=1e-9)
 
 
+def test_one_sample_is_all_that_is_ever_returned() -> None:
+    """Guards that nothing is read of a second sample."""
+    data = normal(1, 3)
+    for kind in (EmpiricalDenoiser, LinearDenoiser):
+        torch.testing.assert_close(kind(data)(normal(2, 3, seed=1), 0.5), data.expand(2, 3))
+
+
 def test_it_returns_the_nearest_sample_at_low_noise_and_the_mean_at_high() -> None:
     data, x = normal(50, 4), normal(20, 4, seed=1)
     nearest = data[torch.cdist(x, data).argmin(1)]

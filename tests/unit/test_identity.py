@@ -76,6 +76,19 @@ def test_the_seed_decides_and_dropout_is_off() -> None:
     assert both.training and dropping.training
 
 
+def test_closeness_by_definition_from_its_seed() -> None:
+    """Guards the seeds of noise and probes, which must differ, and the numbers of probes, given or not."""
+    denoiser, images = Linear(gaussian(4, 4, seed=2)), gaussian(3, 4)
+    x = images + 0.5 * torch.randn(3, 4, generator=torch.Generator().manual_seed(7))
+    found = closeness(denoiser, images, 0.5, probes=2, seed=7)
+    assert found.jacobian == jacobian_distance(denoiser, x, 0.5, probes=2, seed=8)
+    assert found.change == pytest.approx((denoiser(x, 0.5) - x).square().mean().sqrt().item() / 0.5, rel=1e-6)
+    assert found.error == pytest.approx((denoiser(x, 0.5) - images).square().mean().sqrt().item() / 0.5, rel=1e-6)
+    assert closeness(denoiser, images, 0.5, seed=7) == closeness(denoiser, images, 0.5, probes=4, seed=7)
+    one = jacobian_distance(denoiser, x, 0.5, seed=8)
+    assert one == jacobian_distance(denoiser, x, 0.5, probes=4, seed=8) != found.jacobian
+
+
 def test_bad_input_is_refused() -> None:
     identity = Linear(torch.eye(4))
     for x in (torch.zeros(0, 4), torch.zeros(4), torch.full((2, 4), torch.nan), torch.zeros(2, 4, dtype=torch.uint8)):

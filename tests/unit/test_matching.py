@@ -40,6 +40,28 @@ def test_the_pairing_is_the_best_of_all_orders_and_leaves_the_rest_over() -> Non
         np.testing.assert_allclose(match.angles, angles[range(3), best])
 
 
+@pytest.mark.parametrize(
+    ("own", "crossed", "order"),
+    [((0.0, 1.2), 0.65, [1, 0]), ((0.3, 1.0), 0.77, [0, 1])],  # not the smaller sum; not the smaller sum of cubes
+)
+def test_squares_of_angles_decide(own: tuple[float, float], crossed: float, order: list[int]) -> None:
+    """Guards what the pairing of four lines makes smallest, given the angles of either pairing."""
+    a, b = own
+    cos, sin = math.cos, math.sin
+    bend = (cos(b) - cos(crossed) * cos(a + crossed)) / (sin(crossed) * sin(a + crossed))  # at the first line
+    true = np.array([[1, 0, 0], [cos(a + crossed), sin(a + crossed), 0]])[:, :, None]
+    other = [cos(crossed), sin(crossed) * bend, sin(crossed) * math.sqrt(1 - bend**2)]
+    match = match_subspaces(np.array([[cos(a), sin(a), 0], other])[:, :, None], true)
+    assert match.order.tolist() == order
+    np.testing.assert_allclose(match.angles, own if order == [0, 1] else [crossed, crossed], atol=1e-12)
+
+
+def test_one_subspace_is_paired_with_one() -> None:
+    """Guards that nothing is read of a second subspace."""
+    match = match_subspaces(random_bases(1, 5, 2, 0), random_bases(1, 5, 2, 0))
+    assert match.order.tolist() == [0] and match.angles.max() < 1e-7
+
+
 def test_subspaces_that_cannot_be_paired_are_refused() -> None:
     true = random_bases(3, 6, 2, 0)
     with pytest.raises(ValueError, match="found must be at least as many subspaces as true"):

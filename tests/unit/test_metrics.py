@@ -19,7 +19,6 @@ from repdyn.metrics import (
     class_bases,
     class_iou,
     confusion,
-    frechet_distance,
     frechet_from_moments,
     iou_of_confusion,
     linear_cka,
@@ -73,6 +72,15 @@ def test_images_are_flattened_and_equal_sets_have_distance_zero() -> None:
     assert apart == pytest.approx(rows)
 
 
+def test_error_is_unbiased_however_few_the_projections() -> None:
+    """Guards the spread of two projections, of which one number is left to tell: var(v^2) is that of their mean."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((40, 4)), rng.standard_normal((40, 4)) * np.linspace(0.2, 3, 4)
+    values, errors = np.transpose([sliced_wasserstein(x, y, 2, seed=seed) for seed in range(800)])
+    assert np.mean((2 * values * errors) ** 2) == pytest.approx(np.var(values**2), rel=0.2)
+    assert sliced_wasserstein(x, y, seed=3) == sliced_wasserstein(x, y, 500, normalisation="none", seed=3)
+
+
 @pytest.mark.parametrize(
     ("x", "options", "message"),
     [
@@ -122,33 +130,33 @@ def test_covariances_of_low_rank(rank: int) -> None:
     assert frechet_from_moments(zero, s, zero, np.zeros((60, 60))) == pytest.approx(np.trace(s))
 
 
+def test_small_eigenvalues_count_until_they_are_rounding() -> None:
+    """Guards the tolerance of the square root, from both sides."""
+    zero, other = np.zeros(2), np.diag([0.0, 1.0])
+    found = frechet_from_moments(zero, np.diag([1.0, 1e-12]), zero, other)
+    assert found == pytest.approx(1 + (1 - 1e-6) ** 2, rel=1e-12)
+    assert frechet_from_moments(zero, np.diag([1.0, 1e-17]), zero, other) == 2.0
+    assert frechet_from_moments(zero, np.diag([1.0, -1e-9]), zero, other) == 2.0, "negative by rounding"
+    assert frechet_from_moments([1.0], [[4.0]], [0.0], [[1.0]]) == pytest.approx(2.0), "one feature"
+
+
+def test_means_count_by_their_difference_and_moments_in_double_precision() -> None:
+    """Guards the first term where both means are far from zero, the precision, and that no distance is negative."""
+    assert frechet_from_moments([1.0, 2.0], np.eye(2), [4.0, 6.0], np.eye(2)) == pytest.approx(25, rel=1e-12)
+    single = [
+        value.astype(np.float32) for value in (np.full(6, 0.1), covariance(6, 0), np.full(6, 0.3), covariance(6, 1))
+    ]
+    assert frechet_from_moments(*single) == frechet_from_moments(*(value.astype(float) for value in single))
+    same = [covariance(5, seed) for seed in range(30)]
+    assert min(frechet_from_moments(np.ones(5), s, np.ones(5), s) for s in same) >= 0
+
+
 def test_two_planes_at_an_angle() -> None:
     """Lines at an angle theta: the overlap of the two square roots is |cos theta|."""
     for theta in (0.0, 0.4, math.pi / 2):
         u, v = np.array([1.0, 0.0]), np.array([math.cos(theta), math.sin(theta)])
         found = frechet_from_moments(np.zeros(2), np.outer(u, u), np.zeros(2), np.outer(v, v))
         assert found == pytest.approx(2 - 2 * math.cos(theta), abs=1e-12)
-
-
-def test_features_come_with_the_name_of_their_embedding() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.standard_normal((50, 4)), torch.from_numpy(2 * rng.standard_normal((60, 4)) + 1)
-    found = frechet_distance(a, b, embedding="small classifier")
-    moments = (a.mean(0), np.cov(a.T), b.numpy().mean(0), np.cov(b.numpy().T))
-    assert found.value == pytest.approx(frechet_from_moments(*moments))
-    assert found.name == "Fréchet distance (small classifier)" and (found.num_a, found.num_b) == (50, 60)
-    assert frechet_distance(a, b, embedding="inception").name == "FID"
-    assert frechet_distance(a, a[::-1].copy(), embedding="x").value < 1e-12
-
-
-def test_few_samples_are_refused_unless_allowed() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.standard_normal((4, 4)), rng.standard_normal((5, 4))
-    with pytest.raises(ValueError, match="features_a must hold at least 5 samples of 4 features, got 4: pass more"):
-        frechet_distance(a, b, embedding="x")
-    with pytest.raises(ValueError, match="features_b must hold at least 6 samples"):
-        frechet_distance(b[[0, 1, 2, 3, 4, 0]], b, embedding="x", min_samples=6)
-    assert frechet_distance(a, b, embedding="x", min_samples=2).value > 0
 
 
 @pytest.mark.parametrize(
@@ -159,25 +167,14 @@ def test_few_samples_are_refused_unless_allowed() -> None:
         ((np.zeros(2), np.eye(2), np.zeros(2), np.full((2, 2), np.inf)), "covariance_b must be finite"),
         ((np.zeros(2), np.eye(2), np.zeros(2), -np.eye(2)), "covariance_b must be symmetric without negative"),
         ((np.zeros(2), np.array([[1, 1], [0, 1.0]]), np.zeros(2), np.eye(2)), "covariance_a must be symmetric"),
+        ((np.zeros(2), np.array([[1, 0.5], [0.5001, 1.0]]), np.zeros(2), np.eye(2)), "covariance_a"),
+        ((np.zeros(2), np.eye(2), np.zeros(2), np.diag([-1e-4, 1.0])), "covariance_b"),
+        ((np.zeros((2, 2)), np.eye(2), np.zeros((2, 2)), np.eye(2)), "mean_a"),
     ],
 )
 def test_moments_of_no_gaussian_are_refused(arguments: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         frechet_from_moments(*arguments)
-
-
-@pytest.mark.parametrize(
-    ("features", "embedding", "message"),
-    [
-        (np.zeros(4), "x", r"features_a must have shape \(num, D\)"),
-        (np.full((9, 3), np.nan), "x", "features_a must be finite"),
-        (np.zeros((9, 2)), "x", r"mean_a and mean_b must both be \(D,\), got \(2,\) and \(3,\)"),
-        (np.zeros((9, 3)), "", "embedding must name what made the features"),
-    ],
-)
-def test_features_without_a_distance_are_refused(features: np.ndarray, embedding: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        frechet_distance(features, np.zeros((9, 3)), embedding=embedding)
 
 
 # -------------------------------------------------------------------------------------------------- segmentation
@@ -204,7 +201,7 @@ def test_absent_classes_do_not_count() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert mean_iou(pred, target, 6) == pytest.approx(jaccard_score(target, pred, average="macro"))
-    assert mean_iou(target, target, 6) == 1
+    assert mean_iou(target, target, 6) == 1 == mean_iou([0, 0], [0, 0], 1)
 
 
 def test_counts_are_those_of_scikit_learn_and_add_over_images() -> None:
@@ -270,6 +267,7 @@ def test_centred_bases_are_principal_components() -> None:
     ("labels", "rank", "options", "message"),
     [
         ([0, 0, 0, 1, 1], 1, {}, r"labels must be 6 integers"),
+        ([], 1, {}, "labels"),
         ([0, 0, 0, 2, 2, 2], 1, {}, "rank must be at most 0, the samples or features of class 1, got 1"),
         ([0, 0, 0, 0, 1, 1], 3, {}, "rank must be at most 2, the samples or features of class 1, got 3"),
         ([0, 0, 0, 1, 1, 1], 3, {"centred": True}, "rank must be at most the dimensions that class 0 spans, got 3"),
@@ -365,6 +363,41 @@ def test_projection_on_the_own_class_against_projecting(classes: tuple) -> None:
         assert value == pytest.approx(csnr(inside, labels, frames.bases[:, :, :rank]), rel=1e-12)
 
 
+def test_almost_orthogonal_lines_and_small_dimensions_still_count() -> None:
+    """Guards three tolerances: a large ratio is a number, and a dimension of small variance is one."""
+    angle = math.acos(1e-6)
+    bases = torch.tensor([[[1.0], [0.0]], [[math.cos(angle)], [math.sin(angle)]]], dtype=torch.float64)
+    x, labels = bases[:, :, 0].repeat(3, 1), torch.tensor([0, 1]).repeat(3)
+    coordinates = torch.einsum("nd,kdr->nkr", x, bases)
+    assert projected_csnr(coordinates, labels, bases, (1,)) == [pytest.approx(1e12, rel=1e-3)]
+    scales = torch.tensor([1.0, 1e-6], dtype=torch.float64)
+    narrow = scales * torch.randn(30, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert ClassMoments(narrow, [0] * 30).frames(2).bases.shape == (1, 2, 2)
+    assert class_bases(narrow * torch.tensor([1.0, 1e-2]), [0] * 30, 2).shape == (1, 2, 2)
+    # All three are ratios: the units of the features do not matter.
+    assert projected_csnr(1e-3 * coordinates, labels, bases, (1,)) == [pytest.approx(1e12, rel=1e-3)]
+    assert ClassMoments(1e-3 * narrow, [0] * 30).frames(2).bases.shape == (1, 2, 2)
+    assert class_bases(1e-4 * narrow * torch.tensor([1.0, 1e-2]), [0] * 30, 2).shape == (1, 2, 2)
+    for far in (1e-6, 1e6):
+        with pytest.raises(ValueError, match="rank"):
+            ClassMoments(far * narrow * torch.tensor([1.0, 1e-2]), [0] * 30).frames(2)
+        with pytest.raises(ValueError, match="rank"):
+            class_bases(far * narrow * torch.tensor([1.0, 1e-5]), [0] * 30, 2)
+    assert ClassMoments(narrow[:3], [0, 1, 1]).counts == [1, 2], "a class may have one sample"
+
+
+def test_a_line_is_a_subspace_of_one_feature_or_more(classes: tuple) -> None:
+    """Guards that nothing is read of a second direction or feature."""
+    x, labels = classes
+    assert torch.equal(class_bases(x[:, :1], labels, 1).abs(), torch.ones(3, 1, 1, dtype=torch.float64))
+    line = ClassMoments(x, labels).frames(1).bases
+    torch.testing.assert_close((line.mT @ class_bases(x, labels, 1)).abs(), torch.ones(3, 1, 1, dtype=torch.float64))
+    plain, told = (ClassMoments(x, labels).frames(1, "shared-off", **o) for o in ({}, {"shared": 5}))
+    assert torch.equal(plain.bases, told.bases) and not class_bases(x, labels, 1).equal(
+        class_bases(x, labels, 1, centred=True)
+    )
+
+
 def test_projection_between_orthogonal_and_equal_classes() -> None:
     model = NoisyMoLRG.random(n=12, d=2, K=3, delta=0.3, seed=0)
     x, labels = model.sample(300, 1)
@@ -412,6 +445,34 @@ def test_the_threshold_is_a_ratio_of_distances() -> None:
     np.testing.assert_allclose(memorised(samples, training).ratio, [0.7 / 2.3, 0.8 / 2.2, 0.25], rtol=1e-6)
 
 
+def test_a_ratio_at_the_threshold_is_no_copy() -> None:
+    """Guards the edge of the definition, d_1 / d_2 < threshold, and its default."""
+    training = np.array([[0.0], [5.0], [-20.0]])
+    assert memorised(np.array([[1.0]]), training, threshold=0.25).novel == 1
+    assert memorised(np.array([[1.0]]), training, threshold=0.2501).novel == 0
+    assert [memorised(np.array([[s]]), np.array([[0.0], [1.0]])).novel for s in (0.249, 0.251)] == [0, 1]
+
+
+def test_neighbours_are_found_where_products_cannot_tell_them() -> None:
+    """Guards the candidates and the centring: seven neighbours a hundredth apart, far from the others, far from 0."""
+    near = np.linspace(-0.03, 0.03, 7)[:, None]
+    training = np.concatenate([1000 + near[::-1], -1000 + near])
+    samples = 1000 + np.array([[-0.0301], [-0.011], [0.0099], [0.0299]])
+    found = memorised(samples, training)
+    assert found.nearest.tolist() == [6, 4, 2, 0]
+    rng = np.random.default_rng(0)
+    shifted = (3000 + rng.standard_normal((300, 2))).astype(np.float32)
+    samples = (3000 + rng.standard_normal((80, 2))).astype(np.float32)
+    _, indices = NearestNeighbors(n_neighbors=2).fit(shifted.astype(float)).kneighbors(samples.astype(float))
+    assert (memorised(samples, shifted).nearest == indices[:, 0]).mean() > 0.97  # ties may differ
+
+
+def test_distances_too_small_for_single_precision_squared() -> None:
+    """Guards the precision of the distances: their squares would be zero."""
+    found = memorised(np.array([[1e-25]]), np.array([[0.0], [3e-25], [1e-24]]))
+    assert found.ratio.tolist() == pytest.approx([0.5]) and found.nearest.tolist() == [0]
+
+
 def test_an_original_that_is_there_twice() -> None:
     """An exact copy of a duplicate is found; a near copy is not, as the docstring says."""
     training = np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
@@ -432,6 +493,7 @@ def test_images_of_bytes_do_not_wrap_around() -> None:
         (np.zeros(3), np.zeros((4, 3)), {}, r"samples must be \(num, \*shape\)"),
         (np.zeros((2, 3)), np.full((4, 3), np.nan), {}, "training must be finite"),
         (np.zeros((2, 3)), np.zeros((4, 3)), {"threshold": 1.0}, r"threshold must be in \(0, 1\), got 1.0"),
+        (np.zeros((2, 3)), np.zeros((4, 3)), {"threshold": 0.0}, "threshold"),
         (np.zeros((2, 3)), np.zeros((4, 3)), {"max_numbers": 0}, "max_numbers must be at least 1"),
     ],
 )
@@ -456,6 +518,8 @@ def test_alignment_is_that_of_the_kernels_and_knows_no_axes() -> None:
     assert linear_cka(x, 3 * x @ turn - 7) == pytest.approx(1, rel=1e-12)
     assert linear_cka(x, y) == pytest.approx(linear_cka(y, 0.1 * x @ turn), rel=1e-12)
     assert linear_cka(x, x * [1, 5, 1, 1]) < 0.95  # not blind to the scale of one axis
+    assert linear_cka(1e-9 * x, y) == pytest.approx(expected, rel=1e-12)
+    assert linear_cka(x[:2], y[:2]) == pytest.approx(1, rel=1e-12), "two items lie on a line"
 
 
 @pytest.mark.parametrize(
@@ -463,8 +527,12 @@ def test_alignment_is_that_of_the_kernels_and_knows_no_axes() -> None:
     [
         (np.zeros((3, 2)), np.ones((4, 2)), "one N"),
         (np.zeros(3), np.ones((3, 2)), "one N"),
+        (np.ones((3, 2)), np.ones(3), "one N"),
+        (np.ones((1, 2)), np.ones((1, 2)), "one N"),
         (np.ones((3, 2)), np.eye(3), "constant"),
+        (np.eye(3), np.ones((3, 2)), "constant"),
         (np.full((3, 2), np.nan), np.eye(3), "finite"),
+        (np.eye(3), np.full((3, 2), np.inf), "finite"),
     ],
 )
 def test_alignment_of_what_has_none_is_refused(x: np.ndarray, y: np.ndarray, message: str) -> None:

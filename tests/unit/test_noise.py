@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from repdyn.noise import PAPER_SIGMAS, ddpm_alpha_bar, ddpm_sigma, ddpm_timestep, edm_sigmas, vp_sigma
+from repdyn.noise import PAPER_SIGMAS, VP_TIMES, ddpm_alpha_bar, ddpm_sigma, ddpm_timestep, edm_sigmas, vp_sigma
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,23 @@ def test_nearest_time_step_is_nearest_in_log_sigma() -> None:
     assert found.tolist() == [[300], [301]]
     assert ddpm_timestep(1e-9, alpha_bar) == 0
     assert ddpm_timestep(1e9, alpha_bar) == 999
+
+
+def test_nearest_is_meant_in_log_sigma_on_a_coarse_schedule_too() -> None:
+    """Guards the measure of nearness: between 1 and 3 the middle is sqrt(3), not 2. Whole numbers are levels too."""
+    alpha_bar = np.array([0.5, 0.1])
+    assert ddpm_timestep(np.array([1.7, 1.8]), alpha_bar).tolist() == [0, 1]
+    assert ddpm_timestep(3, alpha_bar) == 1 and ddpm_timestep([1, 3], alpha_bar).tolist() == [0, 1]
+
+
+def test_the_edges_of_what_makes_sense() -> None:
+    """Guards the bounds of the arguments: one step, betas that do not rise, a grid whose ends meet."""
+    assert ddpm_alpha_bar(1, 0.1, 0.2).tolist() == pytest.approx([0.9])
+    assert ddpm_alpha_bar(2, 0.1, 0.1).tolist() == pytest.approx([0.9, 0.81])
+    with pytest.raises(ValueError, match="sigma_max"):
+        edm_sigmas(3, 1.0, 1.0)
+    assert (VP_TIMES[0], VP_TIMES[-1], len(VP_TIMES)) == (1e-5, 1.0, 1000)
+    assert vp_sigma(1) == vp_sigma(1.0) and vp_sigma([1]).tolist() == [vp_sigma(1.0)]
 
 
 @pytest.mark.parametrize("timestep", [-1, 1000, np.array([0, 1000])])

@@ -1,4 +1,4 @@
-"""The two-layer, nearest-neighbour and ensemble probes beside scikit-learn's own, and label noise."""
+"""The two-layer and ensemble probes beside scikit-learn's own, and label noise."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import cross_val_score
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -18,8 +17,7 @@ from torch import Tensor
 
 from repdyn.chapters.ensembles.labels import label_noise
 from repdyn.datasets import load
-from repdyn.probes import LinearProbe, MLPProbe, SoftVoting
-from repdyn.probes.knn import KNNProbe
+from repdyn.probes import LinearProbe, MLPProbe, SoftVoting, vote
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +89,45 @@ def test_scikit_learn_interface(digits: tuple, fitted: MLPProbe) -> None:
     assert (cross_val_score(MLPProbe(32, batch_size=16, max_epochs=30), x.numpy()[:600], y[:600], cv=2) > 0.8).all()
 
 
+def test_defaults_are_those_that_the_records_were_measured_with() -> None:
+    """Guards every default of the probes of two layers and of votes."""
+    assert MLPProbe().get_params() == {
+        "hidden": 512, "learning_rate": 1e-3, "weight_decay": 1e-4, "batch_size": 128, "max_epochs": 100, "patience": 5,
+        "validation_share": 0.1, "seed": 0, "device": "cpu",
+    }  # fmt: skip
+    assert SoftVoting().get_params() == {"l2": 1e-4, "max_iter": 500}
+
+
+def test_what_training_normalises_is_what_evaluation_does(digits: tuple) -> None:
+    """Guards that statistics are those of the items not held out, and a spread added relative to the features' own."""
+    x, y = digits[0][:200], digits[1][:200]
+    probe = MLPProbe(hidden=8, max_epochs=1).fit(x, y)
+    norm = probe.module_[0]
+    assert (norm.running_var == 0).any() and norm.eps == pytest.approx(1e-5 * norm.running_var.mean().item(), rel=1e-5)
+    train, _ = train_test_split(np.arange(200), test_size=0.1, stratify=y, random_state=0)
+    torch.testing.assert_close(norm.running_mean, x[train].mean(0))
+    torch.testing.assert_close(norm.running_var, x[train].var(0, correction=0))
+    expected = probe.module_(x.repeat(50, 1)).detach().numpy()  # 10 000 items, in one portion
+    np.testing.assert_allclose(probe.decision_function(x.repeat(50, 1)), expected, rtol=1e-5, atol=1e-5)
+    constant = MLPProbe(hidden=8, max_epochs=1, learning_rate=1e-3).fit(torch.ones(40, 3), np.arange(40) % 2)
+    assert np.isfinite(constant.decision_function(torch.ones(2, 3))).all()
+
+
+def test_fewer_items_than_a_batch_are_one_batch_and_divergence_is_told(digits: tuple) -> None:
+    """Guards the number of batches at its least, and what happens when the loss is no number."""
+    x, y = digits[0][:60], digits[1][:60] % 2
+    assert len(MLPProbe(8, batch_size=1000, max_epochs=2).fit(x, y).validation_losses_) == 2
+    with pytest.raises(FloatingPointError, match="learning_rate"):
+        MLPProbe(8, learning_rate=1e30, max_epochs=5).fit(x, y)
+
+
+def test_patience_counts_the_epochs_since_the_best(digits: tuple) -> None:
+    """Guards when training stops, for the shortest patience."""
+    x, y = digits[0][:100], np.arange(100) % 2  # nothing to learn
+    losses = MLPProbe(64, learning_rate=1e-2, batch_size=10, patience=1, max_epochs=30).fit(x, y).validation_losses_
+    assert len(losses) < 30 and np.argmin(losses) == len(losses) - 2 and (np.diff(losses[:-1]) < 0).all()
+
+
 def test_labels_need_not_be_numbers(digits: tuple) -> None:
     x, y, _, _ = digits
     names = np.where(torch.from_numpy(y[:200]) % 2 == 0, -4, 17)
@@ -109,6 +146,11 @@ def test_labels_need_not_be_numbers(digits: tuple) -> None:
         (torch.zeros(4, 2), [0, 1, 0, 1], {"hidden": 0}, "hidden must be positive, got 0"),
         (torch.zeros(4, 2), [0, 1, 0, 1], {"weight_decay": -1.0}, "weight_decay must not be negative"),
         (torch.zeros(4, 2), [0, 1, 0, 1], {"validation_share": 1.0}, "validation_share must be between 0 and 1"),
+        (torch.zeros(4, 2), [0, 1, 0, 1], {"validation_share": 0.0}, "validation_share"),
+        (torch.zeros(4, 2), [0, 1, 0, 1], {"learning_rate": 0.0}, "learning_rate"),
+        (torch.zeros(4, 2), [0, 1, 0, 1], {"batch_size": 0}, "batch_size"),
+        (torch.zeros(4, 2), [0, 1, 0, 1], {"max_epochs": 0}, "max_epochs"),
+        (torch.zeros(4, 2), [0, 1, 0, 1], {"patience": 0}, "patience"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(x: Tensor, y: list, options: dict, message: str) -> None:
@@ -119,25 +161,6 @@ def test_what_cannot_be_fitted_is_refused(x: Tensor, y: list, options: dict, mes
 def test_features_of_another_size_are_refused(fitted: MLPProbe) -> None:
     with pytest.raises(ValueError, match=r"X must be \(N, 64\), got \(3, 5\)"):
         fitted.predict(torch.zeros(3, 5))
-
-
-# ------------------------------------------------------------------------------------------------------- neighbours
-
-
-@pytest.mark.parametrize("n_neighbors", [1, 20])
-def test_neighbours_are_those_of_the_cosine(digits: tuple, n_neighbors: int) -> None:
-    x, y, x_test, y_test = digits
-    stretched = x * torch.linspace(0.1, 10, len(x))[:, None]
-    probe = KNNProbe(n_neighbors).fit(stretched, y)
-    reference = KNeighborsClassifier(n_neighbors, metric="cosine").fit(x.double().numpy(), y)
-    assert (probe.predict(x_test) == reference.predict(x_test.double().numpy())).mean() > 0.995  # ties may differ
-    assert probe.score(x_test, y_test) > 0.93
-    assert clone(probe).get_params()["kneighborsclassifier__n_neighbors"] == n_neighbors
-
-
-def test_neighbours_must_be_some() -> None:
-    with pytest.raises(ValueError, match="n_neighbors must be at least 1, got 0"):
-        KNNProbe(0)
 
 
 # --------------------------------------------------------------------------------------------------------- ensemble
@@ -160,6 +183,17 @@ def test_votes_are_means_of_logits(views: tuple) -> None:
     logits -= logits.mean(1, keepdims=True)
     np.testing.assert_allclose(ensemble.decision_function(x_test), logits, atol=0.02)
     assert ensemble.score(x_test, y_test) > max(s.score(p, y_test) for s, p in zip(singles, x_test)) + 0.05
+
+
+def test_a_vote_of_one_is_its_logits_without_what_the_classes_share(views: tuple) -> None:
+    """Guards that nothing is read of a second member, and that logits are centred."""
+    x, y, x_test, _ = views
+    alone, probe = SoftVoting(l2=1e-1).fit(x[:1], y + 5), LinearProbe(l2=1e-1).fit(x[0], y + 5)
+    logits = probe.decision_function(x_test[0])
+    expected = logits - logits.mean(1, keepdims=True)
+    np.testing.assert_allclose(alone.decision_function(x_test[:1]), expected, atol=1e-4)
+    np.testing.assert_allclose(vote([logits + 3, logits - 1]), expected, atol=1e-4)
+    assert np.array_equal(alone.classes_, np.arange(10) + 5)
 
 
 def test_a_list_of_features_of_several_sizes(views: tuple) -> None:

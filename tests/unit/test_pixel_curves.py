@@ -235,6 +235,18 @@ def test_splits_are_averaged() -> None:
     assert both.above_left == pytest.approx(np.mean([peak.above_left for peak in each]))
 
 
+def test_resamples_level_and_seed_are_those_of_the_one_bootstrap() -> None:
+    """Guards that options arrive there, and what is drawn: images, their counts summed over the set."""
+    counts = counts_of([0.3, 0.1, 0.2], 30, 0)
+    assert peak_height(counts, 1) == peak_height(counts, 1, num_resamples=2000, level=0.95, seed=0)
+    peak = peak_height(counts, 1, num_resamples=25, level=0.8, seed=4)
+    rng = np.random.default_rng(4)
+    sets = [counts[0][:, rng.integers(0, 30, 30)].sum(1) for _ in range(25)]  # each (3, 2, 2)
+    iou = np.mean([[np.diag(c) / (c.sum(0) + c.sum(1) - np.diag(c)) for c in levels] for levels in sets], -1)
+    assert peak.left_interval == pytest.approx(tuple(np.quantile(iou[:, 1] - iou[:, 0], [0.1, 0.9])), rel=1e-9)
+    assert peak.right_interval == pytest.approx(tuple(np.quantile(iou[:, 1] - iou[:, 2], [0.1, 0.9])), rel=1e-9)
+
+
 @pytest.mark.parametrize("shape", [(1, 2, 5, 3, 3), (3, 5, 3, 3), (1, 3, 5, 3, 2)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"counts must be \(splits, S, N, K, K\) with S >= 3"):

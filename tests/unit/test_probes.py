@@ -178,6 +178,42 @@ def test_a_constant_feature_gets_no_weight(digits: tuple, constant: float) -> No
     np.testing.assert_allclose(probe.decision_function(moved), plain.decision_function(x_test), atol=0.02)
 
 
+@pytest.mark.parametrize(("spread", "counts"), [(0.8e-5, False), (1.25e-5, True), (1e-3, True)])
+def test_a_feature_is_constant_when_its_spread_is_rounding(spread: float, counts: bool) -> None:
+    """Guards the relative spread below which a feature gets no weight, from both sides."""
+    y = np.repeat([0, 1], 50)
+    x = (1 + spread * (2.0 * y[:, None] - 1)).astype(np.float32)
+    assert (LinearProbe(l2=1e-2).fit(x, y).coef_ != 0).all() == counts
+
+
+def test_the_solver_stops_where_single_precision_is_exhausted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards that a step which no longer lowers the objective is the last, whatever the tolerance."""
+    evaluations = [0]
+    original = CrossEntropy.__call__
+
+    def counted(self: CrossEntropy, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        evaluations[0] += 1
+        return original(self, parameters)
+
+    monkeypatch.setattr(CrossEntropy, "__call__", counted)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, 200, 6)).astype(np.float32)
+    fit_many(torch.from_numpy(x), (x[0, :, 0] + rng.standard_normal(200) > 0).astype(int), l2=1e-2, tol=0.0)
+    assert 5 < evaluations[0] < 150
+
+
+def test_defaults_are_those_of_the_records(digits: tuple) -> None:
+    """Guards the penalty, the number of steps and the tolerance that the recorded accuracies were measured with."""
+    x, y = digits[0][:200], digits[1][:200]
+    assert LinearProbe().get_params() == {"l2": 1e-4, "max_iter": 500}
+    for plain, told in (
+        (fit_many(x[None], y), fit_many(x[None], y, l2=1e-4, max_iter=500, tol=3e-8)),
+        (fit_path(x[None], y, (1e-3,))[0], fit_path(x[None], y, (1e-3,), max_iter=500, tol=3e-8)[0]),
+    ):
+        np.testing.assert_array_equal(plain[0].coef_, told[0].coef_)
+        assert plain[0].get_params() == told[0].get_params()
+
+
 def test_scikit_learn_interface(digits: tuple) -> None:
     x, y, x_test, y_test = digits
     probe = LinearProbe(l2=3e-3, max_iter=70)

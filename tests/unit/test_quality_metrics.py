@@ -55,6 +55,8 @@ def test_distance_of_a_gaussians_posterior_means(noisy: bool) -> None:
         moved = gain**2 * (variances + sigma**2 * noisy)
         direct = frechet_from_moments(zero, np.diag(moved), zero, np.diag(variances))
         assert frechet_of_posterior(variances, sigma, noisy_input=noisy) == pytest.approx(direct, rel=1e-9)
+    if noisy:
+        assert frechet_of_posterior(variances, 0.4) == frechet_of_posterior(variances, 0.4, noisy_input=True)
     grid = np.geomspace(1e-3, 1e4, 60)
     curve = frechet_of_posterior(variances, grid, noisy_input=noisy)
     assert curve.shape == (60,) and (np.diff(curve) > 0).all()
@@ -117,6 +119,22 @@ def test_power_is_a_ratio_of_squares_and_ignores_the_mean_image() -> None:
     assert power[0] == pytest.approx(1) and power[0] > power[1] > power[2], (
         "the first band has the mean of an image only"
     )
+
+
+def test_units_shapes_and_default_of_retained_detail() -> None:
+    """Guards that faint images, images of two channels or not square, and plain vectors are measured alike."""
+    images = torch.randn(30, 2, 8, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    quarter = torch.full((4,), 0.25, dtype=torch.float64)
+    torch.testing.assert_close(retained_power(0.5e-3 * images, 1e-3 * images), quarter)
+    labels = torch.arange(30) % 3
+    for x in (images, images.flatten(1), 1e-3 * images):
+        assert scatter_shares(0.5 * x, x, labels) == pytest.approx((0.25, 0.25), rel=1e-12)
+    with pytest.raises(ValueError, match="estimates"):
+        scatter_shares(images[:, 0, 0, 0], images[:, 0, 0, 0], labels)
+    with pytest.raises(ValueError, match="finite"):
+        retained_power(images, torch.full_like(images, torch.inf))
+    with pytest.raises(ValueError, match="estimates"):
+        retained_power(images[:0], images[:0])
 
 
 def test_scatter_is_analysed_as_variance() -> None:

@@ -72,6 +72,31 @@ def test_heun_of_two_steps_by_hand() -> None:
     torch.testing.assert_close(sample(gaussian, x, [2.0, 0.5], seed=0), gaussian(x1, 0.5), rtol=1e-14, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "gains"),
+    [
+        ((0.6,), (0.2, 0.2, 0.2)),  # amount / steps: three levels are three steps, the last one to zero
+        ((0.6, 0.5, 1.0, 0.7), (0.0, 0.2, 0.2)),
+        ((0.6, 0.6, 2.0, 1.3), (0.2, 0.2, 0.0)),
+        ((0.6, 1.0, 1.0), (0.0, 0.2, 0.0)),
+        ((60.0,), (math.sqrt(2) - 1,) * 3),
+    ],
+)
+def test_churned_steps_by_hand(arguments: tuple[float, ...], gains: tuple[float, ...]) -> None:
+    """Guards the gain of each step, its bounds and the size of the noise, draw by draw."""
+    churn, levels, x = Churn(*arguments), [2.0, 1.0, 0.5, 0.0], start(4, 2.0)
+    assert churn.noise == (arguments[3] if len(arguments) > 3 else 1.0)
+    found = sample(gaussian, x, levels[:-1], seed=7, churn=churn, method="euler")
+    generator = torch.Generator().manual_seed(7)
+    for sigma, target, gain in zip(levels, levels[1:], gains):
+        raised = sigma * (1 + gain)
+        if gain:
+            fresh = torch.randn(x.shape, dtype=x.dtype, generator=generator)
+            x = x + churn.noise * math.sqrt(raised**2 - sigma**2) * fresh
+        x = x + (target - raised) * (x - gaussian(x, raised)) / raised
+    torch.testing.assert_close(found, x, rtol=1e-12, atol=1e-13)
+
+
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
 def test_euler_is_ddim_and_ddpm_in_their_own_coordinates(eta: float) -> None:
     """The update of Song, Meng and Ermon (2021) in x_t = sqrt(abar_t) x, with the same noise; eta = 1 is DDPM's."""
@@ -198,6 +223,12 @@ def test_a_shape_starts_from_noise_and_a_network_is_evaluated(denoiser: EDMDenoi
     [
         (((2, 4), [1.0, 2.0]), {}, "sigmas must be positive and fall"),
         (((2, 4), [1.0, 0.0]), {}, "sigmas must be positive"),
+        (((2, 4), [1.0, 1.0]), {}, "sigmas"),
+        (((2, 4), [1.5, 1.0, 1.2]), {}, "sigmas"),
+        (((2, 4), []), {}, "sigmas"),
+        (((2, 4), [1.0]), {"churn": Churn(1.0, noise=-1.0)}, "churn"),
+        (((2, 4), [1.0]), {"churn": Churn(1.0, 2.0, 1.0)}, "churn"),
+        (((2, 4), [1.0]), {"method": "euler", "eta": -0.5}, "eta"),
         (((2, 4), [1.0]), {"to_zero": False}, "sigmas must be positive"),
         (((2, 4), [[1.0]]), {}, "sigmas must be positive"),
         (((2, 4), [math.nan]), {}, "sigma must be finite"),

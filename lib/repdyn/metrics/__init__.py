@@ -2,13 +2,7 @@
 
 from repdyn.metrics.alignment import linear_cka
 from repdyn.metrics.detail import retained_power, scatter_shares
-from repdyn.metrics.frechet import (
-    FrechetDistance,
-    frechet_bias,
-    frechet_distance,
-    frechet_from_moments,
-    frechet_of_posterior,
-)
+from repdyn.metrics.frechet import frechet_bias, frechet_from_moments, frechet_of_posterior
 from repdyn.metrics.matching import Match, clustering_accuracy, match_subspaces
 from repdyn.metrics.memorisation import Memorisation, memorised
 from repdyn.metrics.predictions import calibration_error, error_correlation
@@ -18,7 +12,6 @@ from repdyn.metrics.wasserstein import SlicedWasserstein, sliced_wasserstein
 
 __all__ = [
     "ClassMoments",
-    "FrechetDistance",
     "Memorisation",
     "Match",
     "SlicedWasserstein",
@@ -29,7 +22,6 @@ __all__ = [
     "confusion",
     "error_correlation",
     "frechet_bias",
-    "frechet_distance",
     "frechet_from_moments",
     "frechet_of_posterior",
     "iou_of_confusion",

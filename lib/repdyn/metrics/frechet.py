@@ -1,78 +1,23 @@
-"""The Frechet distance between Gaussians fitted to two sets of features; FID is the one whose features are Inception's.
-
-With few samples the estimate is biased upwards, the more so the fewer there are: compare equal numbers only.
-"""
+"""The Frechet distance between Gaussians, its bias with few samples, and its closed form for posterior means."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-import torch
 
 from repdyn import _checks
 
-__all__ = [
-    "INCEPTION",
-    "FrechetDistance",
-    "frechet_bias",
-    "frechet_distance",
-    "frechet_from_moments",
-    "frechet_of_posterior",
-]
-
-#: The name of the one embedding whose Frechet distance may be called FID.
-INCEPTION = "inception"
-
-
-class FrechetDistance(NamedTuple):
-    """A squared Frechet distance, with the embedding it was measured in and the numbers of samples it came from."""
-
-    value: float
-    embedding: str
-    num_a: int
-    num_b: int
-
-    @property
-    def name(self) -> str:
-        """What the number may be called: 'FID' for Inception's features only."""
-        return "FID" if self.embedding == INCEPTION else f"Fréchet distance ({self.embedding})"
-
-
-def frechet_distance(
-    features_a: object, features_b: object, *, embedding: str, min_samples: int | None = None
-) -> FrechetDistance:
-    """Squared Frechet distance of two sets of features, (num_a, D) and (num_b, D), as Gaussians.
-
-    ``embedding`` names what made the features, and travels with the value. Both sets need ``min_samples``, by default
-    D + 1, the fewest that give a covariance of full rank. A lower one is allowed; the value is then well defined, but
-    says more about the number of samples than about the distributions.
-
-    Raises ``ValueError`` for too few samples, wrong shapes, values that are not finite, or no embedding.
-    Source: Heusel et al. (2017), equation 6.
-    """
-    if not isinstance(embedding, str) or not embedding:
-        raise ValueError(f"embedding must name what made the features, got {embedding!r}: pass '{INCEPTION}' or other")
-    a = _features("features_a", features_a)
-    b = _features("features_b", features_b)
-    least = a.shape[1] + 1 if min_samples is None else _checks.integer("min_samples", min_samples, 2)
-    for name, rows in (("features_a", a), ("features_b", b)):
-        if len(rows) < least:
-            raise ValueError(
-                f"{name} must hold at least {least} samples of {rows.shape[1]} features, got {len(rows)}: pass more, "
-                "or a lower min_samples if a strong bias does no harm"
-            )
-    moments = [moment for rows in (a, b) for moment in (rows.mean(0), np.atleast_2d(np.cov(rows, rowvar=False)))]
-    return FrechetDistance(frechet_from_moments(*moments), embedding, len(a), len(b))
+__all__ = ["frechet_bias", "frechet_from_moments", "frechet_of_posterior"]
 
 
 def frechet_from_moments(mean_a: object, covariance_a: object, mean_b: object, covariance_b: object) -> float:
     """||m_a - m_b||^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) from means (D,) and covariances (D, D), in float64.
 
-    The last trace is the sum of the singular values of S_a^(1/2) S_b^(1/2), which exist for covariances of any rank.
+    Of features of images, FID if they are Inception's. With few samples it is biased upwards (:func:`frechet_bias`):
+    compare equal numbers only. The last trace is the sum of the singular values of S_a^(1/2) S_b^(1/2), which exist for
+    covariances of any rank.
 
     Raises ``ValueError`` for shapes that do not fit, and covariances that are not symmetric, positive and finite.
-    Source: Dowson and Landau (1982).
+    Source: Dowson and Landau (1982); Heusel et al. (2017), equation 6.
 
     Equation: ``eq-frechet``
     """
@@ -139,9 +84,3 @@ def _square_root(name: str, covariance: object, size: int) -> np.ndarray:
     if values[0] < -1e-6 * np.abs(values).max() or not np.allclose(covariance, covariance.T, rtol=1e-6):
         raise ValueError(f"{name} must be symmetric without negative eigenvalues, got one of {values[0]:.2e}")
     return vectors * np.sqrt(np.where(values > tolerance, values, 0.0)) @ vectors.T
-
-
-def _features(name: str, features: object) -> np.ndarray:
-    features = torch.as_tensor(features)
-    size = features.shape[1] if features.ndim == 2 else "D"
-    return _checks.samples(name, features, size).detach().to("cpu", torch.float64).numpy()

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import rankdata
 
-__all__ = ["PeakHeight", "interval", "peak_height", "resample_counts", "spearman", "unrelated_peaks"]
+from repdyn import _checks
+
+__all__ = [
+    "PeakHeight",
+    "height_above_ends",
+    "interval",
+    "peak_height",
+    "resample_counts",
+    "spearman",
+    "unrelated_peaks",
+]
 
 
 def resample_counts(num: int, resamples: int, seed: int) -> np.ndarray:
@@ -77,29 +88,50 @@ class PeakHeight(NamedTuple):
     right_interval: tuple[float, float]
 
 
+def height_above_ends(
+    heights: Callable[[np.ndarray], np.ndarray],
+    num: int,
+    index: int,
+    *,
+    num_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> PeakHeight:
+    """How far any score at noise level ``index`` stands above that at the lowest and the highest one, with intervals.
+
+    ``heights`` takes counts (B, num), how often each of ``num`` test items is in each of B sets, and returns (B, 2),
+    how far the score of each set stands above that at the lowest level and above that at the highest. Items are drawn
+    ``num_resamples`` times, by :func:`resample_counts` from ``seed``, with the peak's place kept; intervals are
+    percentiles that hold a share ``level``.
+
+    Raises ``ValueError`` for a level outside (0, 1), no items or no resamples.
+    """
+    num, num_resamples = _checks.integer("num", num, 1), _checks.integer("num_resamples", num_resamples, 1)
+    if not 0 < level < 1:
+        raise ValueError(f"level must be in (0, 1), got {level}: pass the share that an interval holds, such as 0.95")
+    above = heights(np.ones((1, num)))[0]  # (2,), of the test set itself
+    low, high = interval(heights(resample_counts(num, num_resamples, seed)), level)
+    left, right = ((float(low[i]), float(high[i])) for i in range(2))
+    return PeakHeight(index, float(above[0]), left, float(above[1]), right)
+
+
 def peak_height(
     correct: np.ndarray, index: int | None = None, *, num_resamples: int = 2000, level: float = 0.95, seed: int = 0
 ) -> PeakHeight:
-    """How far the best noise level stands above the lowest and the highest one, in accuracy, paired over test items.
+    """How far the best noise level stands above the lowest and the highest one, in accuracy: :func:`height_above_ends`.
 
     ``correct`` (S, N) says for S noise levels, in rising order, which of N items were classified correctly (0 or 1, or
     a mean over seeds). ``index`` is the best level, chosen on other items; by default it is the best on ``correct``
-    itself, which flatters a flat curve: the highest of several equals stands above the rest by luck. Items are
-    resampled ``num_resamples`` times with the peak's place kept; intervals are percentiles. An interval above zero on
-    both sides is what the book calls unimodal.
+    itself, which flatters a flat curve: the highest of several equals stands above the rest by luck. An interval above
+    zero on both sides is what the book calls unimodal.
+
+    Raises ``ValueError`` for another shape, fewer than three levels, and what :func:`height_above_ends` refuses.
     """
     correct = np.asarray(correct, dtype=np.float64)
     if correct.ndim != 2 or correct.shape[0] < 3:
         raise ValueError(f"correct must be (S, N) with S >= 3 noise levels, got {correct.shape}")
     index = int(correct.mean(1).argmax()) if index is None else index
-    rng = np.random.default_rng(seed)
-    ends = np.stack([correct[index] - correct[0], correct[index] - correct[-1]])  # (2, N)
-    n = correct.shape[1]
-    means = np.empty((num_resamples, 2))
-    for i in range(num_resamples):
-        means[i] = ends[:, rng.integers(0, n, n)].mean(1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    above = ends.mean(1)
-    return PeakHeight(
-        index, float(above[0]), (float(low[0]), float(high[0])), float(above[1]), (float(low[1]), float(high[1]))
+    ends, num = correct[index] - correct[[0, -1]], correct.shape[1]  # (2, N)
+    return height_above_ends(
+        lambda counts: counts @ ends.T / num, num, index, num_resamples=num_resamples, level=level, seed=seed
     )

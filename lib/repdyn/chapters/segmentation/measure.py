@@ -18,7 +18,7 @@ from repdyn.chapters.segmentation import pixels
 from repdyn.chapters.segmentation.task import Task, draw, some_pixels
 from repdyn.curves import untrained_twin
 from repdyn.metrics import confusion, iou_of_confusion
-from repdyn.metrics.resampling import PeakHeight
+from repdyn.metrics.resampling import PeakHeight, height_above_ends
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.probes import MLPProbe
 from repdyn.records.cache import content, kept
@@ -120,9 +120,9 @@ def peak_height(
     """How far noise level ``index`` stands above the lowest and the highest one in mean IoU, paired over test images.
 
     ``counts`` (splits, S, N, K, K) are confusion counts of N images at S noise levels, in rising order. The mean IoU of
-    a resampled test set is that of its summed counts, averaged over the splits; images are resampled ``num_resamples``
-    times and intervals are percentiles, as in :func:`repdyn.metrics.resampling.peak_height`. They cover the choice of
-    test images, not that of the labelled ones.
+    a resampled test set is that of its summed counts, averaged over the splits; intervals are those of
+    :func:`repdyn.metrics.resampling.height_above_ends`. They cover the choice of test images, not that of the labelled
+    ones.
 
     Raises ``ValueError`` for another shape or fewer than three levels.
     """
@@ -130,15 +130,13 @@ def peak_height(
     if counts.ndim != 5 or counts.shape[1] < 3 or counts.shape[3] != counts.shape[4]:
         raise ValueError(f"counts must be (splits, S, N, K, K) with S >= 3 noise levels, got {counts.shape}")
     three = counts[:, [index, 0, -1]].astype(np.float64)  # (splits, 3, N, K, K)
-    num = counts.shape[2]
-    picks = np.random.default_rng(seed).multinomial(num, np.full(num, 1 / num), num_resamples)
-    times = np.concatenate([np.ones((1, num)), picks])  # (B + 1, N): first the test set itself
-    sums = np.einsum("bn,rsnkl->brskl", times, three, optimize=True)
-    iou = np.nanmean(iou_of_confusion(sums), -1).mean(1)  # (B + 1, 3)
-    above = iou[:, :1] - iou[:, 1:]  # (B + 1, 2)
-    low, high = np.quantile(above[1:], [(1 - level) / 2, (1 + level) / 2], axis=0)
-    left, right = ((float(low[i]), float(high[i])) for i in range(2))
-    return PeakHeight(index, float(above[0, 0]), left, float(above[0, 1]), right)
+
+    def heights(times: np.ndarray) -> np.ndarray:
+        sums = np.einsum("bn,rsnkl->brskl", times, three, optimize=True)
+        iou = np.nanmean(iou_of_confusion(sums), -1).mean(1)  # (B, 3)
+        return iou[:, :1] - iou[:, 1:]
+
+    return height_above_ends(heights, counts.shape[2], index, num_resamples=num_resamples, level=level, seed=seed)
 
 
 def _cached_level(
