@@ -93,7 +93,8 @@ def minimise(objective: CrossEntropy, start: Tensor, max_iter: int, tol: float) 
     features are decided suddenly. A narrow problem takes the Hessian's blocks as soon as it has moved.
     """
     x, (value, gradient) = start, objective(start)
-    precondition, pairs = _bounded(objective), []
+    precondition = _bounded(objective)
+    pairs: list[tuple[Tensor, Tensor]] = []
     active = torch.ones_like(value, dtype=torch.bool)
     promise = torch.zeros_like(value)
     for iteration in range(max_iter):
@@ -133,7 +134,11 @@ def _line_search(
             break
         parabola = -slope * length**2 / (2 * (new_value - value - slope * length)).clamp_min(1e-30)
         length = torch.where(failed, parabola.to(length.dtype).clamp(0.1 * length, 0.5 * length), length)
-    return tuple(torch.where(failed, a, b) for a, b in ((x, new), (value, new_value), (gradient, new_gradient)))
+    return (
+        torch.where(failed, x, new),
+        torch.where(failed, value, new_value),
+        torch.where(failed, gradient, new_gradient),
+    )
 
 
 def _direction(gradient: Tensor, pairs: list, precondition: Callable[[Tensor], Tensor]) -> Tensor:

@@ -57,14 +57,14 @@ class MLPProbe(ClassifierMixin, BaseEstimator):
         than two classes, or too few items of a class to hold some out.
         """
         x, y = self._checked(X, y)
-        self.classes_, targets = np.unique(y, return_inverse=True)
+        self.classes_, of_item = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError("y holds fewer than two classes")
         self.n_features_in_ = x.shape[1]
         train, held_out = train_test_split(
-            np.arange(len(x)), test_size=self.validation_share, stratify=targets, random_state=self.seed
+            np.arange(len(x)), test_size=self.validation_share, stratify=of_item, random_state=self.seed
         )
-        x, targets = x.to(self.device), torch.as_tensor(targets, device=self.device)
+        x, targets = x.to(self.device), torch.as_tensor(of_item, device=self.device)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
             module = self._network(x[train]).to(self.device)
@@ -120,7 +120,8 @@ class MLPProbe(ClassifierMixin, BaseEstimator):
         generator = torch.Generator().manual_seed(self.seed)
         optimizer = torch.optim.AdamW(module.parameters(), self.learning_rate, weight_decay=self.weight_decay)
         num_batches = max(1, len(x) // self.batch_size)  # of equal size: no last one too small to normalise
-        self.validation_losses_, best = [], module
+        self.validation_losses_: list[float] = []
+        best = module
         for _ in range(self.max_epochs):
             module.train()
             for batch in torch.randperm(len(x), generator=generator).to(x.device).tensor_split(num_batches):

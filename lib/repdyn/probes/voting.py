@@ -42,10 +42,9 @@ class SoftVoting(ClassifierMixin, BaseEstimator):
 
         Raises ``ValueError`` for numbers of items that differ, and for what a linear probe refuses.
         """
-        options = {"l2": self.l2, "max_iter": self.max_iter}
         if np.ndim(y) != 1:
             raise ValueError(f"y must be (N,), got {tuple(np.shape(y))}")
-        self.probes_ = [fit_many(part[None], y, **options)[0] for part in self._parts(X, None)]
+        self.probes_ = [fit_many(part[None], y, l2=self.l2, max_iter=self.max_iter)[0] for part in self._parts(X, None)]
         self.classes_ = self.probes_[0].classes_
         self.n_features_in_ = tuple(probe.n_features_in_ for probe in self.probes_)
         return self

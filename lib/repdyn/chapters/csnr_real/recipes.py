@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from repdyn.chapters.csnr_real.measure import CSNRConfig, measure
 from repdyn.chapters.unimodal.recipes import CIFAR, CIFAR_SLICE, SLICE
@@ -31,7 +32,7 @@ _CIFAR_CSNR_SLICE = replace(
 )
 
 
-def _csnr(full: CSNRConfig, part: CSNRConfig, name: str, **changes: bool) -> Recipe:
+def _csnr(full: CSNRConfig, part: CSNRConfig, name: str, **changes: Any) -> Recipe:
     return Recipe(name, measure, replace(full, **changes), replace(part, **changes))
 
 

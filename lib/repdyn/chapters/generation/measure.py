@@ -184,8 +184,15 @@ class _Scene:
     def samples(self, index: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """One batch of generated images: the estimates on their way, (level, num, C, H, W)."""
         shape = (self.config.samples // self.config.sample_seeds, *self.test.images.shape[1:])
-        options = {"steps": self.config.steps, "seed": self.config.seed + index, "precision": self.config.precision}
-        return {}, {"estimates": generate(self.denoiser, shape, self.config.sigmas, **options)}
+        estimates = generate(
+            self.denoiser,
+            shape,
+            self.config.sigmas,
+            steps=self.config.steps,
+            seed=self.config.seed + index,
+            precision=self.config.precision,
+        )
+        return {}, {"estimates": estimates}
 
     def estimates(self, images: Tensor, sigma: float) -> Tensor:
         """Posterior estimates of ``images`` as they are, told ``sigma``."""

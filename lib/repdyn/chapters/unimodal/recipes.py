@@ -24,7 +24,7 @@ SLICE = replace(
 )
 
 
-def _curve(name: str, **changes: bool) -> Recipe:
+def _curve(name: str, **changes: Any) -> Recipe:
     return Recipe(name, curves.measure, replace(FULL, **changes), replace(SLICE, **changes))
 
 
