@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from repdyn import pretrained, training
 from repdyn.networks.unet import UNetConfig
-from repdyn.training import CIFAR_UNET, FASHION_UNET, TrainConfig
+from repdyn.training import CIFAR_UNET, FASHION_UNET, DDPMSteps, Epsilon, TrainConfig
 
 __all__ = ["PRESETS", "get", "train"]
 
@@ -19,9 +19,9 @@ _FASHION_SMALL = TrainConfig(dataset="fashion-mnist", network=FASHION_UNET, imag
 
 PRESETS: dict[str, TrainConfig] = {
     "fashion-small": _FASHION_SMALL,
-    "fashion-small-ddpm": replace(_FASHION_SMALL, preconditioning="epsilon"),
+    "fashion-small-ddpm": replace(_FASHION_SMALL, preconditioning=Epsilon(), levels=DDPMSteps()),
     "cifar10-small": _CIFAR_SMALL,
-    "cifar10-small-ddpm": replace(_CIFAR_SMALL, preconditioning="epsilon"),
+    "cifar10-small-ddpm": replace(_CIFAR_SMALL, preconditioning=Epsilon(), levels=DDPMSteps()),
     # EDM's for CIFAR-10, but for augmentation: no scaling, quarter turns only, mirroring untold. Several GPUs, days.
     "cifar10-ddpmpp": TrainConfig(
         dataset="cifar10",

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from repdyn import datasets
 from repdyn._files import read_state, write_tensors
-from repdyn.denoisers import dae_loss, edm_loss_weight
+from repdyn.denoisers import dae_loss
 from repdyn.images import ImageSet
 from repdyn.training import batches, memory_format
 from repdyn.training.batches import Batch
 from repdyn.training.config import TrainConfig, config_from_dict, make_denoiser
+from repdyn.training.terms import NoWeight
 
 __all__ = [
     "Batch",
@@ -72,7 +73,7 @@ def train(
     Any ``denoiser`` can stand in for that of ``config.network``; a copy of it is trained. Any ``data`` (N, *shape),
     floating point and as it is, or any image set, can stand in for ``config.dataset``, which then only says what it is.
     An ``objective(model, batch)``, losses (B,) of what a step sees, can stand in for the weighted denoising loss; it
-    goes with the weighting 'none'.
+    goes with the weighting :class:`repdyn.training.NoWeight`.
 
     With ``state_file``, the state is written there at least every ``save_every_s`` seconds and at the end, by rename,
     and a run that finds the file goes on from it: on a CPU to bit-identical weights. ``cpu`` keeps a training off the
@@ -90,8 +91,8 @@ def train(
     device = torch.device("cpu") if cpu else accelerator.device
     if config.batch_size < accelerator.num_processes:
         raise ValueError(f"batch_size must be at least the {accelerator.num_processes} processes: start fewer")
-    if objective is not None and config.weighting != "none":
-        raise ValueError(f"an objective has its own weights: choose the weighting 'none', got {config.weighting!r}")
+    if objective is not None and config.weighting != NoWeight():
+        raise ValueError(f"an objective has its own weights: choose the weighting NoWeight(), got {config.weighting}")
     data = datasets.load(config.dataset, "train") if data is None else batches.unlabelled(data)
     batches.check(config, data)
     if denoiser is None and config.network is not None:
@@ -99,8 +100,7 @@ def train(
     denoiser = make_denoiser(config) if denoiser is None else copy.deepcopy(denoiser)
     if data.images.is_floating_point():
         data = data._replace(images=data.images.to(next(denoiser.parameters()).dtype))
-    if config.weighting == "denoiser" and not hasattr(denoiser, "loss_weight"):
-        raise ValueError(f"{type(denoiser).__name__} has no loss_weight(sigma): give it one, or choose a weighting")
+    config.weighting.check(denoiser)
     ema = copy.deepcopy(denoiser).requires_grad_(False).eval()
     # Without decay AdamW is Adam, to the last bit and in the names of its state.
     optimizer = torch.optim.AdamW(denoiser.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -143,20 +143,20 @@ def _optimise(
         group["lr"] = config.learning_rate * min(1.0, (step + 1) * config.batch_size / max(config.warmup_images, 1))
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(batches.dropout_seed(config, step, accelerator.process_index))
-        loss = loss_of(model, _loss_weight(config, accelerator.unwrap_model(model), batch.sigma), batch)
+        loss = loss_of(model, config.weighting.weight(accelerator.unwrap_model(model), batch.sigma), batch)
         # The processes' gradients are averaged, and shares may differ by one image: each counts by its size.
         loss = loss * (len(batch.x0) * processes / config.batch_size)
     total = accelerator.reduce(loss.detach(), "mean").item()
     if not math.isfinite(total):  # in all processes at once, so that none waits for another in vain
         raise FloatingPointError(
-            f"the loss is {total} at step {step}: lower learning_rate, or use precision='no'; "
+            f"the loss is {total} at step {step}: lower learning_rate, or use precision='float32'; "
             "the last saved state is intact"
         )
     accelerator.backward(loss)
     norm = accelerator.clip_grad_norm_(model.parameters(), config.grad_clip).item()
     if not math.isfinite(norm):  # before the step, which would write it into the weights and the state
         raise FloatingPointError(
-            f"the gradient's norm is {norm} at step {step}: lower learning_rate, or use precision='no'; "
+            f"the gradient's norm is {norm} at step {step}: lower learning_rate, or use precision='float32'; "
             "the last saved state is intact"
         )
     optimizer.step()
@@ -180,16 +180,8 @@ def _fastest_format(
 ) -> torch.memory_format:
     batch = batches.draw(0, config, data)
     batch = batches.share(batch, 0, 1, next(denoiser.parameters()).device)
-    weight = _loss_weight(config, denoiser, batch.sigma)
+    weight = config.weighting.weight(denoiser, batch.sigma)
     return memory_format.fastest(denoiser, batch.x0, lambda trial, x0: loss_of(trial, weight, batch._replace(x0=x0)))
-
-
-def _loss_weight(config: TrainConfig, denoiser: nn.Module, sigma: Tensor) -> Tensor | float:
-    if config.weighting == "denoiser":
-        return denoiser.loss_weight(sigma)
-    if config.weighting == "edm":
-        return edm_loss_weight(sigma, config.sigma_data)
-    return sigma**-2 if config.weighting == "epsilon" else 1.0
 
 
 @torch.no_grad()

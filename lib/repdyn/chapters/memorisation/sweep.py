@@ -42,8 +42,9 @@ def plan(config: MemoryConfig, resolution: int, channels: int = 1) -> training.T
     )  # fmt: skip
     return training.TrainConfig(
         dataset=config.dataset, network=network, images=config.images, batch_size=config.batch_size,
-        learning_rate=config.learning_rate, warmup_images=config.warmup_images, p_mean=config.p_mean,
-        precision=config.precision, seed=config.seed,
+        learning_rate=config.learning_rate, warmup_images=config.warmup_images,
+        levels=training.LogNormal(mean=config.p_mean), seed=config.seed,
+        precision="float32" if config.precision == "no" else config.precision,  # "no" is the records' word
     )  # fmt: skip
 
 
