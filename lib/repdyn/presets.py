@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -83,7 +84,7 @@ def train(name: str, out: str | os.PathLike = "runs", *, dataset: str | None = N
     """
     config = get(name) if dataset is None else replace(get(name), dataset=dataset)
     state_file = Path(out) / name / "state.safetensors"
-    average, main = None, True
+    average, main = math.nan, True
     halvings = config.halvings(6)[1:]  # the end is exported from the state
     total = config.steps * config.batch_size
     with tqdm(total=total, unit="img", unit_scale=True, smoothing=0.01, delay=0.1) as bar:
@@ -91,9 +92,9 @@ def train(name: str, out: str | os.PathLike = "runs", *, dataset: str | None = N
             main = step.main
             if not main:
                 continue
-            if average is None:  # the images of earlier starts took none of this one's time
-                bar.initial = bar.n = bar.last_print_n = step.images - config.batch_size
-            average = step.loss if average is None else 0.99 * average + 0.01 * step.loss
+            if step.restored:  # the images of earlier starts took none of this one's time
+                bar.initial = bar.n = bar.last_print_n = step.images
+            average = step.loss if math.isnan(average) else 0.99 * average + 0.01 * step.loss
             bar.set_postfix(loss=f"{average:.4f}", refresh=False)
             bar.update(step.images - bar.n)
             if step.step in halvings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import resource
@@ -119,24 +120,41 @@ def test_killed_at_a_random_instant_and_resumed_ends_with_the_same_bits(tiny: Tr
         saved = int(read_state(state_file)[1]["step"])
         assert last <= saved < config.steps
     steps = [(step.step, weights(step)) for step in train(config, state_file, cpu=True)]
-    assert [number for number, _ in steps] == list(range(saved + 1, config.steps + 1))
+    assert [number for number, _ in steps] == list(range(saved, config.steps + 1)), "the restored step is the first"
     assert same(steps[-1][1], run(config)), f"killed after step {saved}"
 
 
 def test_resumed_after_every_step(tiny: TrainConfig, tmp_path: Path) -> None:
     state_file = tmp_path / "state.safetensors"
-    for expected in range(1, tiny.steps + 1):
-        step = next(train(tiny, state_file, cpu=True, save_every_s=-1))
-        assert step.step == expected
+    losses = [step.loss for step in train(tiny, cpu=True)]
+    first = next(train(tiny, state_file, cpu=True, save_every_s=-1))
+    assert (first.step, first.restored) == (1, False), "a training that starts does not yield what it starts from"
+    for expected in range(2, tiny.steps + 1):
+        steps = train(tiny, state_file, cpu=True, save_every_s=-1)
+        restored, step = next(steps), next(steps)
+        assert (restored.step, restored.restored, restored.loss) == (expected - 1, True, losses[expected - 2])
+        assert (step.step, step.restored, step.loss) == (expected, False, losses[expected - 1])
     assert same(weights(step), run(tiny))
 
 
-def test_a_finished_training_does_nothing_more(tiny: TrainConfig, tmp_path: Path) -> None:
+def test_a_finished_training_yields_its_end_and_does_nothing_more(tiny: TrainConfig, tmp_path: Path) -> None:
     state_file = tmp_path / "state.safetensors"
-    run(tiny, state_file)
+    *_, end = train(tiny, state_file, cpu=True)
     before = state_file.read_bytes()
-    assert list(train(tiny, state_file, cpu=True)) == []
+    (again,) = train(tiny, state_file, cpu=True)
+    assert (again.step, again.images, again.loss, again.restored) == (end.step, end.images, end.loss, True)
+    assert same(weights(again), weights(end))
     assert state_file.read_bytes() == before
+
+
+def test_a_state_without_a_loss_resumes(tiny: TrainConfig, tmp_path: Path) -> None:
+    state_file = tmp_path / "state.safetensors"
+    next(train(tiny, state_file, cpu=True, save_every_s=-1))
+    tensors, metadata = read_state(state_file)
+    del metadata["loss"]
+    write_tensors(state_file, tensors, metadata)
+    restored, *_, last = train(tiny, state_file, cpu=True)
+    assert math.isnan(restored.loss) and math.isfinite(last.loss)
 
 
 def test_state_is_saved_by_the_clock_and_at_the_end(tiny: TrainConfig, tmp_path: Path) -> None:
@@ -207,7 +225,8 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_leaves_the_state(
         with pytest.raises(FloatingPointError, match="at step 2: lower learning_rate"):
             next(steps)
     assert state_file.read_bytes() == before
-    assert next(train(tiny, state_file, cpu=True)).step == 3
+    steps = train(tiny, state_file, cpu=True)
+    assert [next(steps).step, next(steps).step] == [2, 3]
 
 
 def test_a_gradient_that_is_not_finite_is_not_saved(

@@ -131,7 +131,7 @@ def test_a_training_goes_on_from_its_state_to_the_same_bits(tmp_path: Path) -> N
         if step.step == 4:
             break
     resumed = list(train(config, state, cpu=True, **options))
-    assert len(resumed) == 6
+    assert [step.step for step in resumed] == list(range(4, 11))
     whole = last(config, **options)
     for name in ("denoiser", "ema"):
         got, expected = getattr(resumed[-1], name).state_dict(), getattr(whole, name).state_dict()

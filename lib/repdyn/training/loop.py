@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import copy
 import functools
-import json
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from repdyn import datasets
-from repdyn._files import read_state, write_tensors
 from repdyn.denoisers import dae_loss
 from repdyn.images import ImageSet
 from repdyn.training import batches, memory_format
 from repdyn.training.batches import Batch
 from repdyn.training.config import TrainConfig, config_from_dict, make_denoiser
+from repdyn.training.state import Saver, State
 from repdyn.training.terms import NoWeight
 
 __all__ = [
@@ -44,18 +42,24 @@ Objective = Callable[[nn.Module, Batch], Tensor]
 
 @dataclass
 class Step:
-    """State of a training after ``step`` optimiser steps; ``denoiser`` and ``ema`` are live, not copies.
-
-    ``loss`` is that of the whole batch. Of several processes, one is ``main``: the one that may write files.
-    """
+    """State of a training after ``step`` optimiser steps; ``denoiser`` and ``ema`` are live, not copies."""
 
     step: int
+    """Optimiser steps done."""
     images: int
+    """Images seen in them."""
     loss: float
+    """Loss of the step, of the whole batch; NaN for a restored step that an older version saved."""
     images_per_second: float
+    """Speed since this start of the training; 0 for a restored step."""
     denoiser: nn.Module
+    """The network as it is trained."""
     ema: nn.Module
+    """The average of its weights, in evaluation mode."""
     main: bool = True
+    """Of several processes, one is: the one that may write files."""
+    restored: bool = False
+    """Not computed now but found in the file of the state."""
 
 
 def train(
@@ -68,7 +72,7 @@ def train(
     cpu: bool = False,
     save_every_s: float = 120.0,
 ) -> Iterator[Step]:
-    """Train a denoiser by ``config``, yielding a :class:`Step` after every optimiser step.
+    """Train a denoiser by ``config``, yielding a :class:`Step` after every optimiser step, at first the restored one.
 
     Any ``denoiser`` can stand in for that of ``config.network``; a copy of it is trained. Any ``data`` (N, *shape),
     floating point and as it is, or any image set, can stand in for ``config.dataset``, which then only says what it is.
@@ -76,53 +80,92 @@ def train(
     goes with the weighting :class:`repdyn.training.NoWeight`.
 
     With ``state_file``, the state is written there at least every ``save_every_s`` seconds and at the end, by rename,
-    and a run that finds the file goes on from it: on a CPU to bit-identical weights. ``cpu`` keeps a training off the
-    GPU. Started in several processes, by ``accelerate launch`` or ``torchrun``, each takes its share of every batch;
-    without dropout they get the weights of one process, to rounding.
+    and a run that finds the file goes on from it: on a CPU to bit-identical weights. It yields the step that it found
+    first, so that ``*_, last = train(...)`` has a last step even when nothing is left to do; a training that starts
+    yields step 1 first, not step 0. ``cpu`` keeps a training off the GPU. Started in several processes, by
+    ``accelerate launch`` or ``torchrun``, each takes its share of every batch; without dropout they get the weights of
+    one process, to rounding.
 
     Raises ``ValueError`` when ``state_file`` belongs to another configuration or is damaged, when the data does not fit
     the network, when the denoiser has no ``loss_weight`` and the configuration none instead, when an ``objective``
     comes with a weighting, and when there are more processes than images in a batch; ``FloatingPointError`` when the
     loss is not finite.
     """
+    accelerator, device = _processes(config, cpu)
+    data = _checked_data(config, data, objective, denoiser)
+    state = _untrained(config, denoiser)
+    data = data._replace(images=_of_type(data.images, next(state.denoiser.parameters()).dtype))
+    saver = Saver(state_file if accelerator.is_main_process else None, save_every_s)
+    restored = Saver(state_file, save_every_s).restore(state)
+    loss_of = functools.partial(_loss, config, objective)
+    model, optimizer = _placed(state, accelerator, device, data, loss_of)
+    main, first, started = accelerator.is_main_process, state.step, time.monotonic()
+    if restored:
+        yield _report(state, 0.0, main, restored=True)
+    while state.step < config.steps:
+        state.loss = _optimise(state.step, config, accelerator, model, optimizer, data, loss_of)
+        state.step += 1
+        _update_ema(state.ema, state.denoiser, config, state.step)
+        saver.after_step(state)
+        yield _report(state, (state.step - first) * config.batch_size / (time.monotonic() - started), main)
+
+
+def _report(state: State, rate: float, main: bool, restored: bool = False) -> Step:
+    images = state.step * state.config.batch_size
+    return Step(state.step, images, state.loss, rate, state.denoiser, state.ema, main, restored)
+
+
+def _processes(config: TrainConfig, cpu: bool) -> tuple[Accelerator, torch.device]:
+    """What knows of the other processes, and the device of this one."""
     # accelerate knows one precision and one device a process; in a notebook one training may follow another.
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     accelerator = Accelerator(cpu=cpu and several, mixed_precision="no")
-    device = torch.device("cpu") if cpu else accelerator.device
     if config.batch_size < accelerator.num_processes:
         raise ValueError(f"batch_size must be at least the {accelerator.num_processes} processes: start fewer")
+    return accelerator, torch.device("cpu") if cpu else accelerator.device
+
+
+def _checked_data(
+    config: TrainConfig, data: Tensor | ImageSet | None, objective: Objective | None, denoiser: nn.Module | None
+) -> ImageSet:
+    """The images of a training; ``ValueError`` where what was passed does not go together."""
     if objective is not None and config.weighting != NoWeight():
         raise ValueError(f"an objective has its own weights: choose the weighting NoWeight(), got {config.weighting}")
-    data = datasets.load(config.dataset, "train") if data is None else batches.unlabelled(data)
-    batches.check(config, data)
+    found = datasets.load(config.dataset, "train") if data is None else batches.unlabelled(data)
+    batches.check(config, found)
     if denoiser is None and config.network is not None:
-        config.network.check_images(data.images.shape[1:])
+        config.network.check_images(found.images.shape[1:])
+    return found
+
+
+def _of_type(images: Tensor, dtype: torch.dtype) -> Tensor:
+    return images.to(dtype) if images.is_floating_point() else images
+
+
+def _untrained(config: TrainConfig, denoiser: nn.Module | None) -> State:
+    """A training before its first step, on the CPU."""
     denoiser = make_denoiser(config) if denoiser is None else copy.deepcopy(denoiser)
-    if data.images.is_floating_point():
-        data = data._replace(images=data.images.to(next(denoiser.parameters()).dtype))
     config.weighting.check(denoiser)
     ema = copy.deepcopy(denoiser).requires_grad_(False).eval()
     # Without decay AdamW is Adam, to the last bit and in the names of its state.
     optimizer = torch.optim.AdamW(denoiser.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    step = 0
-    if state_file is not None and Path(state_file).exists():
-        step = _restore(state_file, config, denoiser, ema, optimizer)
-    loss_of = functools.partial(_loss, config, objective)
-    memory_format = _fastest_format(config, denoiser.to(device), data, loss_of)
-    denoiser.to(memory_format=memory_format)
-    ema.to(device, memory_format=memory_format)
-    model, optimizer = accelerator.prepare(denoiser, optimizer, device_placement=[device == accelerator.device] * 2)
-    main, started, saved, first = accelerator.is_main_process, time.monotonic(), time.monotonic(), step
-    while step < config.steps:
-        loss = _optimise(step, config, accelerator, model, optimizer, data, loss_of)
-        step += 1
-        _update_ema(ema, denoiser, config, step)
-        due = step == config.steps or time.monotonic() - saved > save_every_s
-        if state_file is not None and due and main:
-            _save(state_file, config, step, denoiser, ema, optimizer)
-            saved = time.monotonic()
-        rate = (step - first) * config.batch_size / (time.monotonic() - started)
-        yield Step(step, step * config.batch_size, loss, rate, denoiser, ema, main)
+    return State(config, denoiser, ema, optimizer)
+
+
+def _placed(
+    state: State,
+    accelerator: Accelerator,
+    device: torch.device,
+    data: ImageSet,
+    loss_of: Callable[..., Tensor],
+) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """Bring ``state`` to ``device``, in the layout that is fastest there; model and optimiser of all processes."""
+    layout = _fastest_format(state.config, state.denoiser.to(device), data, loss_of)
+    state.denoiser.to(memory_format=layout)  # type: ignore[call-overload]
+    state.ema.to(device, memory_format=layout)  # type: ignore[call-overload]
+    placement = [device == accelerator.device] * 2
+    model, state.optimizer = accelerator.prepare(state.denoiser, state.optimizer, device_placement=placement)
+    return model, state.optimizer
 
 
 def _optimise(
@@ -191,31 +234,3 @@ def _update_ema(ema: nn.Module, model: nn.Module, config: TrainConfig, step: int
     torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), weight)
     for average, now in zip(ema.buffers(), model.buffers(), strict=True):  # statistics, such as batch normalisation's
         average.copy_(now)
-
-
-def _save(path: str | os.PathLike, config: TrainConfig, step: int, model: nn.Module, ema: nn.Module, optimizer) -> None:
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    tensors |= {f"ema.{k}": v for k, v in ema.state_dict().items()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
-    write_tensors(path, tensors, {"config": json.dumps(asdict(config)), "step": str(step)})
-
-
-def _restore(path: str | os.PathLike, config: TrainConfig, model: nn.Module, ema: nn.Module, optimizer) -> int:
-    tensors, metadata = read_state(path)
-    if "step" not in metadata or config_from_dict(json.loads(metadata["config"])) != config:
-        raise ValueError(f"{path} belongs to another training configuration: choose another file, or remove it")
-    for prefix, module in (("model.", model), ("ema.", ema)):
-        try:
-            module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        except RuntimeError as error:  # of a denoiser that was passed: the configuration knows nothing of it
-            raise ValueError(
-                f"{path} holds the state of another denoiser: choose another file, or remove it"
-            ) from error
-    moments: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("adam."):
-            _, index, name = key.split(".")
-            moments.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(metadata["step"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from repdyn import datasets, features, training
-from repdyn._files import read_state
 from repdyn.chapters.ensembles.ensembling import Labelled, scores
 from repdyn.chapters.ensembles.objectives import (
     ClassifyingEncoder,
@@ -53,17 +51,8 @@ def trained(plan: TrainConfig, kind: str, state_file: str | os.PathLike | None =
         raise ValueError(f"kind must be 'diffusion', 'masked', 'supervised' or 'untrained', got {kind!r}")
     if objective is not None:
         plan = replace(plan, weighting=NoWeight())
-    step = None
-    for step in training.train(plan, state_file, denoiser=network, objective=objective):  # noqa: B007
-        pass
-    return step.ema if step is not None else _restored(state_file, network)
-
-
-def _restored(state_file: str | os.PathLike, network: nn.Module) -> nn.Module:
-    """The averaged weights of a training that was finished before."""
-    tensors, _ = read_state(Path(state_file))
-    network.load_state_dict({k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")})
-    return network.eval().requires_grad_(False).to(features.default_device())
+    *_, last = training.train(plan, state_file, denoiser=network, objective=objective)
+    return last.ema
 
 
 def _sigma_data(plan: TrainConfig) -> float:

@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from repdyn import training
-from repdyn._files import read_state, replacing
-from repdyn.chapters.memorisation.measure import MemoryConfig, Scene, read, scene
+from repdyn._files import replacing
+from repdyn.chapters.memorisation.measure import MemoryConfig, read, scene
 from repdyn.metrics import sliced_wasserstein
 from repdyn.networks.unet import UNetConfig
 from repdyn.records import sweeps
@@ -72,8 +72,6 @@ def measure(config: MemoryConfig, folder: Path | None = None) -> dict[str, Any]:
     if folder is not None:
         state = folder / "state.safetensors"
         found = {int(path.stem): json.loads(path.read_text()) for path in sorted(folder.glob("[0-9]*.json"))}
-        if not _complete(config, own, found, state):
-            state.unlink()
     for images, denoiser in learn(config, own.train, state):
         if images not in found:
             found[images] = json.loads(json.dumps(read(denoiser, own, config)))  # what a file would give
@@ -83,15 +81,6 @@ def measure(config: MemoryConfig, folder: Path | None = None) -> dict[str, Any]:
     floor = sliced_wasserstein(own.probe[: config.samples], own.test, normalisation="dimension", seed=config.seed)
     checkpoints = [{"images": images, **found[images]} for images in sorted(found)]
     return {"sigmas": list(config.sigmas), "floor": list(floor), "checkpoints": checkpoints}
-
-
-def _complete(config: MemoryConfig, own: Scene, found: dict[int, Any], state: Path) -> bool:
-    """Whether a training can go on from ``state``: what was killed at a checkpoint lacks its measurement."""
-    if not state.exists():
-        return True
-    trained = plan(config, own.train.shape[-1], own.train.shape[1])
-    done = int(read_state(state)[1].get("step", 0))
-    return all(step * trained.batch_size in found for step in trained.halvings(config.checkpoints) if step <= done)
 
 
 def measure_sweep(

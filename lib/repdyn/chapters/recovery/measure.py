@@ -91,7 +91,7 @@ def phases(schedule: str) -> list[dict[str, Any]]:
     """
     if schedule == "anneal":
         return [{"levels": Listed((sigma,)), "weighting": NoWeight()} for sigma in _ANNEALING]
-    known = {
+    known: dict[str, dict[str, Any]] = {
         "even": {"levels": Listed(EVEN_LEVELS), "weighting": EpsilonWeight()},
         "ddpm": {"levels": DDPMSteps(), "weighting": EpsilonWeight()},
         "edm": {"weighting": EDMWeight()},

@@ -31,13 +31,19 @@ from repdyn.training import (
     TrainConfig,
     VPTime,
 )
+from repdyn.training.terms import Levels, Preconditioning, Weighting
 
 __all__ = ["DAEConfig", "Material", "learn", "levels", "material", "measure", "pixels", "untrained"]
 
 # What the words of a configuration stand for.
-_AROUND = {"vp": VP(), "edm": EDM(), "none": Plain()}
-_LEVELS = {"vp": VPTime(), "edm": LogNormal(), "none": LogNormal()}
-_WEIGHTINGS = {"denoiser": OwnWeight(), "edm": EDMWeight(), "epsilon": EpsilonWeight(), "none": NoWeight()}
+_AROUND: dict[str, Preconditioning] = {"vp": VP(), "edm": EDM(), "none": Plain()}
+_LEVELS: dict[str, Levels] = {"vp": VPTime(), "edm": LogNormal(), "none": LogNormal()}
+_WEIGHTINGS: dict[str, Weighting] = {
+    "denoiser": OwnWeight(),
+    "edm": EDMWeight(),
+    "epsilon": EpsilonWeight(),
+    "none": NoWeight(),
+}
 
 
 @dataclass(frozen=True)
