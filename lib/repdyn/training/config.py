@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import torch
-
+from repdyn._torch import seeded
 from repdyn.denoisers import EDMDenoiser, PlainDenoiser, VPDenoiser
 from repdyn.networks.unet import UNet, UNetConfig
 from repdyn.training.augment import NUM_LABELS
+from repdyn.training.precision import PRECISIONS
 from repdyn.training.terms import (
     EDM,
     FAMILIES,
@@ -32,8 +32,6 @@ from repdyn.training.terms import (
 )
 
 __all__ = ["CIFAR_UNET", "FASHION_UNET", "TrainConfig", "config_from_dict", "make_denoiser"]
-
-PRECISIONS = ("bf16", "float32")
 
 #: Shapes of U-Nets that presets and records share.
 FASHION_UNET = UNetConfig(
@@ -97,8 +95,9 @@ class TrainConfig:
     """Largest norm of the gradient of all weights together; longer ones are shortened to it."""
     weight_decay: float = 0.0
     """AdamW's, per step and unit of learning rate."""
-    precision: str = "bf16"
-    """Of the products in a step: 'bf16' or 'float32'. Weights and their average are float32."""
+    precision: str = "auto"
+    """Of the products in a step: 'bf16', 'fp16' with scaled losses, 'float32', or 'auto', which is the first of these
+    that the device has natively. Weights and their average are float32."""
     seed: int = 0
     """Draws the weights, and for each step images, noise levels, noise, augmentation and dropout."""
 
@@ -210,7 +209,6 @@ def make_denoiser(config: TrainConfig) -> EDMDenoiser | VPDenoiser | PlainDenois
     """
     if config.network is None:
         raise ValueError("config.network is None: pass the denoiser, or a configuration of its network")
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(config.seed)  # and not the GPU's, which is not restored
+    with seeded(config.seed):
         network = UNet(config.network)
     return config.preconditioning.wrap(network)

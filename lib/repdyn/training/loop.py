@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import logging
 import math
 import os
 import time
@@ -19,11 +20,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from repdyn import datasets
+from repdyn._torch import autocast, seeded
 from repdyn.denoisers import dae_loss
 from repdyn.images import ImageSet
 from repdyn.training import batches, memory_format
 from repdyn.training.batches import Batch
 from repdyn.training.config import TrainConfig, config_from_dict, make_denoiser
+from repdyn.training.precision import effective
 from repdyn.training.state import Saver, State
 from repdyn.training.terms import NoWeight
 
@@ -35,6 +38,8 @@ __all__ = [
     "config_from_dict",
     "train",
 ]
+
+_log = logging.getLogger(__name__)
 
 #: Losses (B,) of a model on what a step sees.
 Objective = Callable[[nn.Module, Batch], Tensor]
@@ -60,6 +65,8 @@ class Step:
     """Of several processes, one is: the one that may write files."""
     restored: bool = False
     """Not computed now but found in the file of the state."""
+    precision: str = "float32"
+    """In which products were computed: 'bf16', 'fp16' or 'float32'."""
 
 
 def train(
@@ -86,24 +93,24 @@ def train(
     ``accelerate launch`` or ``torchrun``, each takes its share of every batch; without dropout they get the weights of
     one process, to rounding.
 
-    Raises ``ValueError`` when ``state_file`` belongs to another configuration or is damaged, when the data does not fit
-    the network, when the denoiser has no ``loss_weight`` and the configuration none instead, when an ``objective``
+    Raises ``ValueError`` when ``state_file`` belongs to another configuration or precision or is damaged, when the data
+    does not fit the network, when the denoiser has no ``loss_weight`` and the configuration none instead, when an ``objective``
     comes with a weighting, and when there are more processes than images in a batch; ``FloatingPointError`` when the
     loss is not finite.
     """
     accelerator, device = _processes(config, cpu)
     data = _checked_data(config, data, objective, denoiser)
-    state = _untrained(config, denoiser)
+    state = _untrained(config, denoiser, device)
     data = data._replace(images=_of_type(data.images, next(state.denoiser.parameters()).dtype))
     saver = Saver(state_file if accelerator.is_main_process else None, save_every_s)
     restored = Saver(state_file, save_every_s).restore(state)
-    loss_of = functools.partial(_loss, config, objective)
-    model, optimizer = _placed(state, accelerator, device, data, loss_of)
+    loss_of = functools.partial(_loss, state.precision, objective)
+    model = _placed(state, accelerator, device, data, loss_of)
     main, first, started = accelerator.is_main_process, state.step, time.monotonic()
     if restored:
         yield _report(state, 0.0, main, restored=True)
     while state.step < config.steps:
-        state.loss = _optimise(state.step, config, accelerator, model, optimizer, data, loss_of)
+        state.loss = _optimise(state, accelerator, model, data, loss_of)
         state.step += 1
         _update_ema(state.ema, state.denoiser, config, state.step)
         saver.after_step(state)
@@ -112,7 +119,7 @@ def train(
 
 def _report(state: State, rate: float, main: bool, restored: bool = False) -> Step:
     images = state.step * state.config.batch_size
-    return Step(state.step, images, state.loss, rate, state.denoiser, state.ema, main, restored)
+    return Step(state.step, images, state.loss, rate, state.denoiser, state.ema, main, restored, state.precision)
 
 
 def _processes(config: TrainConfig, cpu: bool) -> tuple[Accelerator, torch.device]:
@@ -142,14 +149,17 @@ def _of_type(images: Tensor, dtype: torch.dtype) -> Tensor:
     return images.to(dtype) if images.is_floating_point() else images
 
 
-def _untrained(config: TrainConfig, denoiser: nn.Module | None) -> State:
-    """A training before its first step, on the CPU."""
+def _untrained(config: TrainConfig, denoiser: nn.Module | None, device: torch.device) -> State:
+    """A training before its first step, still on the CPU, to be brought to ``device``."""
     denoiser = make_denoiser(config) if denoiser is None else copy.deepcopy(denoiser)
     config.weighting.check(denoiser)
     ema = copy.deepcopy(denoiser).requires_grad_(False).eval()
     # Without decay AdamW is Adam, to the last bit and in the names of its state.
     optimizer = torch.optim.AdamW(denoiser.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    return State(config, denoiser, ema, optimizer)
+    precision = effective(config.precision, device)
+    _log.info("training in precision %s on %s", precision, device)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    return State(config, denoiser, ema, optimizer, precision=precision, scaler=scaler)
 
 
 def _placed(
@@ -158,73 +168,72 @@ def _placed(
     device: torch.device,
     data: ImageSet,
     loss_of: Callable[..., Tensor],
-) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """Bring ``state`` to ``device``, in the layout that is fastest there; model and optimiser of all processes."""
-    layout = _fastest_format(state.config, state.denoiser.to(device), data, loss_of)
+) -> nn.Module:
+    """Bring ``state`` to ``device``, in the layout that is fastest there; the model of all processes."""
+    state.denoiser.to(device)
+    layout = _fastest_format(state, data, loss_of)
     state.denoiser.to(memory_format=layout)  # type: ignore[call-overload]
     state.ema.to(device, memory_format=layout)  # type: ignore[call-overload]
     placement = [device == accelerator.device] * 2
     model, state.optimizer = accelerator.prepare(state.denoiser, state.optimizer, device_placement=placement)
-    return model, state.optimizer
+    return model
 
 
 def _optimise(
-    step: int,
-    config: TrainConfig,
-    accelerator: Accelerator,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    data: ImageSet,
-    loss_of: Callable[..., Tensor],
+    state: State, accelerator: Accelerator, model: nn.Module, data: ImageSet, loss_of: Callable[..., Tensor]
 ) -> float:
+    """One step of the optimiser: the loss of the whole batch."""
     # Each process takes its share of the batch that a single process would have drawn.
+    config, step, optimizer = state.config, state.step, state.optimizer
     device, processes = next(model.parameters()).device, accelerator.num_processes
     whole = batches.draw(step, config, data)
     batch = batches.share(whole, accelerator.process_index, processes, device)
     model.train()
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * min(1.0, (step + 1) * config.batch_size / max(config.warmup_images, 1))
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(batches.dropout_seed(config, step, accelerator.process_index))
+    with seeded(batches.dropout_seed(config, step, accelerator.process_index), device):
         loss = loss_of(model, config.weighting.weight(accelerator.unwrap_model(model), batch.sigma), batch)
         # The processes' gradients are averaged, and shares may differ by one image: each counts by its size.
         loss = loss * (len(batch.x0) * processes / config.batch_size)
     total = accelerator.reduce(loss.detach(), "mean").item()
-    if not math.isfinite(total):  # in all processes at once, so that none waits for another in vain
-        raise FloatingPointError(
-            f"the loss is {total} at step {step}: lower learning_rate, or use precision='float32'; "
-            "the last saved state is intact"
-        )
-    accelerator.backward(loss)
+    _refuse_infinite("loss", total, step)  # in all processes at once, so that none waits for another in vain
+    accelerator.backward(state.scaler.scale(loss))
+    state.scaler.unscale_(optimizer)
     norm = accelerator.clip_grad_norm_(model.parameters(), config.grad_clip).item()
-    if not math.isfinite(norm):  # before the step, which would write it into the weights and the state
-        raise FloatingPointError(
-            f"the gradient's norm is {norm} at step {step}: lower learning_rate, or use precision='float32'; "
-            "the last saved state is intact"
-        )
-    optimizer.step()
+    if state.scaler.get_scale() <= 1:  # of a scaled loss the scaler leaves the step out, and lowers the scale
+        _refuse_infinite("gradient's norm", norm, step)  # before it is written into the weights and the state
+    state.scaler.step(optimizer)
+    state.scaler.update()
     optimizer.zero_grad()
     return total
 
 
+def _refuse_infinite(name: str, value: float, step: int) -> None:
+    if not math.isfinite(value):
+        raise FloatingPointError(
+            f"the {name} is {value} at step {step}: lower learning_rate, or use precision='float32'; "
+            "the last saved state is intact"
+        )
+
+
 def _loss(
-    config: TrainConfig, objective: Objective | None, model: nn.Module, weight: Tensor | float, batch: Batch
+    precision: str, objective: Objective | None, model: nn.Module, weight: Tensor | float, batch: Batch
 ) -> Tensor:
     x0, sigma, noise, conditions, _ = batch
-    with torch.autocast(x0.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+    with autocast(x0.device, precision):
         if objective is not None:
             return objective(model, batch).mean()
         errors = dae_loss(functools.partial(model, **conditions), x0, sigma, noise)
     return (weight * errors).mean() / x0[0].numel()
 
 
-def _fastest_format(
-    config: TrainConfig, denoiser: nn.Module, data: ImageSet, loss_of: Callable[..., Tensor]
-) -> torch.memory_format:
-    batch = batches.draw(0, config, data)
-    batch = batches.share(batch, 0, 1, next(denoiser.parameters()).device)
-    weight = config.weighting.weight(denoiser, batch.sigma)
-    return memory_format.fastest(denoiser, batch.x0, lambda trial, x0: loss_of(trial, weight, batch._replace(x0=x0)))
+def _fastest_format(state: State, data: ImageSet, loss_of: Callable[..., Tensor]) -> torch.memory_format:
+    batch = batches.draw(0, state.config, data)
+    batch = batches.share(batch, 0, 1, next(state.denoiser.parameters()).device)
+    weight = state.config.weighting.weight(state.denoiser, batch.sigma)
+    return memory_format.fastest(
+        state.denoiser, batch.x0, lambda trial, x0: loss_of(trial, weight, batch._replace(x0=x0))
+    )
 
 
 @torch.no_grad()

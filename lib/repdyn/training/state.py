@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -31,6 +31,10 @@ class State:
     """Optimiser steps done."""
     loss: float = math.nan
     """Loss of the last one."""
+    precision: str = "float32"
+    """What the configuration's precision is on this device: 'bf16', 'fp16' or 'float32'."""
+    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
+    """Scales the loss where gradients in fp16 would vanish; elsewhere it does nothing."""
 
 
 def save(path: str | os.PathLike, state: State) -> None:
@@ -40,17 +44,17 @@ def save(path: str | os.PathLike, state: State) -> None:
     for index, moments in state.optimizer.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
     metadata = {"config": json.dumps(asdict(state.config)), "step": str(state.step), "loss": repr(state.loss)}
+    metadata |= {"precision": state.precision, "scaler": json.dumps(state.scaler.state_dict())}
     write_tensors(path, tensors, metadata)
 
 
 def restore(path: str | os.PathLike, state: State) -> None:
     """Bring ``state`` to what :func:`save` wrote to ``path``; the loss is NaN if an older version wrote it.
 
-    Raises ``ValueError`` for a file that is damaged, and for the state of another configuration or denoiser.
+    Raises ``ValueError`` for a file that is damaged, and for the state of another configuration, precision or denoiser.
     """
     tensors, metadata = read_state(path)
-    if "step" not in metadata or config_from_dict(json.loads(metadata["config"])) != state.config:
-        raise ValueError(f"{path} belongs to another training configuration: choose another file, or remove it")
+    _check(path, metadata, state)
     for prefix, module in (("model.", state.denoiser), ("ema.", state.ema)):
         try:
             module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
@@ -65,7 +69,24 @@ def restore(path: str | os.PathLike, state: State) -> None:
             moments.setdefault(int(index), {})[name] = value
     groups = state.optimizer.state_dict()["param_groups"]
     state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    if state.scaler.is_enabled():
+        state.scaler.load_state_dict(json.loads(metadata["scaler"]))
     state.step, state.loss = int(metadata["step"]), float(metadata.get("loss", "nan"))
+
+
+def _check(path: str | os.PathLike, metadata: dict[str, str], state: State) -> None:
+    if "step" in metadata:
+        config = config_from_dict(json.loads(metadata["config"]))
+        # What counts is what was computed: "auto" may be the same as a precision by name, or not the same as itself.
+        then = metadata.get("precision", config.precision)
+        if replace(config, precision=state.config.precision) == state.config:
+            if then == state.precision:
+                return
+            raise ValueError(
+                f"{path} was trained in precision {then!r}, here it would go on in {state.precision!r}: "
+                f"choose precision={then!r}, or another file"
+            )
+    raise ValueError(f"{path} belongs to another training configuration: choose another file, or remove it")
 
 
 class Saver:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from repdyn import datasets, features, training
+from repdyn._torch import seeded
 from repdyn.datasets.subset import image_subset
 from repdyn.images import to_unit_range
 from repdyn.metrics.identity import closeness
@@ -126,8 +127,8 @@ def _material(config: DAEConfig) -> Material:
 
 def untrained(config: DAEConfig, shape: tuple[int, int, int]) -> nn.Module:
     """The untrained denoiser of a configuration for images of ``shape`` (C, H, W), its weights from its seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(config.seed)
+    network: nn.Module
+    with seeded(config.seed):
         if config.network == "mlp":
             network = MLP(shape[0] * shape[1] * shape[2], config.widths, config.dropout)
         else:
