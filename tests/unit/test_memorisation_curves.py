@@ -162,7 +162,7 @@ def test_a_training_is_measured_at_its_halvings_and_survives_a_kill(tmp_path: Pa
     monkeypatch.setattr(memorisation_sweep, "read", killed)
     with pytest.raises(KeyboardInterrupt):
         measure(SMALL, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"320.json"}, "the state is younger than two minutes"
+    assert {path.name for path in tmp_path.iterdir()} == {"320.json", "state.safetensors"}, "saved where it was killed"
     monkeypatch.setattr(memorisation_sweep, "read", read)
     assert measure(SMALL, tmp_path) == whole
 

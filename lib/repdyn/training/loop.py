@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -27,7 +28,7 @@ from repdyn.training import batches, memory_format
 from repdyn.training.batches import Batch
 from repdyn.training.config import TrainConfig, config_from_dict, make_denoiser
 from repdyn.training.precision import effective
-from repdyn.training.state import Saver, State
+from repdyn.training.state import Saver, State, held_back, restore
 from repdyn.training.terms import NoWeight
 
 __all__ = [
@@ -86,35 +87,44 @@ def train(
     An ``objective(model, batch)``, losses (B,) of what a step sees, can stand in for the weighted denoising loss; it
     goes with the weighting :class:`repdyn.training.NoWeight`.
 
-    With ``state_file``, the state is written there at least every ``save_every_s`` seconds and at the end, by rename,
-    and a run that finds the file goes on from it: on a CPU to bit-identical weights. It yields the step that it found
-    first, so that ``*_, last = train(...)`` has a last step even when nothing is left to do; a training that starts
-    yields step 1 first, not step 0. ``cpu`` keeps a training off the GPU. Started in several processes, by
+    With ``state_file``, the state is written there at least every ``save_every_s`` seconds, when the training is
+    interrupted (Ctrl-C, or nobody asks for the next step) and at the end, by rename. A write that fails before the end
+    is a warning. A run that finds the file goes on from it: on a CPU to bit-identical weights. It yields the step that
+    it found first, so that ``*_, last = train(...)`` has a last step even when nothing is left to do; a training that
+    starts yields step 1 first, not step 0. ``cpu`` keeps a training off the GPU. Started in several processes, by
     ``accelerate launch`` or ``torchrun``, each takes its share of every batch; without dropout they get the weights of
     one process, to rounding.
 
     Raises ``ValueError`` when ``state_file`` belongs to another configuration or precision or is damaged, when the data
-    does not fit the network, when the denoiser has no ``loss_weight`` and the configuration none instead, when an ``objective``
-    comes with a weighting, and when there are more processes than images in a batch; ``FloatingPointError`` when the
-    loss is not finite.
+    does not fit the network, when the denoiser has no ``loss_weight`` and the configuration none instead, when an
+    ``objective`` comes with a weighting, and when there are more processes than images in a batch;
+    ``FloatingPointError`` when the loss is not finite; ``OSError`` when the state cannot be written at the end.
     """
     accelerator, device = _processes(config, cpu)
     data = _checked_data(config, data, objective, denoiser)
     state = _untrained(config, denoiser, device)
     data = data._replace(images=_of_type(data.images, next(state.denoiser.parameters()).dtype))
     saver = Saver(state_file if accelerator.is_main_process else None, save_every_s)
-    restored = Saver(state_file, save_every_s).restore(state)
+    restored = False
+    if state_file is not None and Path(state_file).exists():
+        restore(state_file, state)
+        restored = True
     loss_of = functools.partial(_loss, state.precision, objective)
     model = _placed(state, accelerator, device, data, loss_of)
     main, first, started = accelerator.is_main_process, state.step, time.monotonic()
     if restored:
         yield _report(state, 0.0, main, restored=True)
-    while state.step < config.steps:
-        state.loss = _optimise(state, accelerator, model, data, loss_of)
-        state.step += 1
-        _update_ema(state.ema, state.denoiser, config, state.step)
-        saver.after_step(state)
-        yield _report(state, (state.step - first) * config.batch_size / (time.monotonic() - started), main)
+    try:
+        while state.step < config.steps:
+            with held_back():
+                state.loss = _optimise(state, accelerator, model, data, loss_of)
+                state.step += 1
+                _update_ema(state.ema, state.denoiser, config, state.step)
+            saver.after_step(state)
+            yield _report(state, (state.step - first) * config.batch_size / (time.monotonic() - started), main)
+    except (KeyboardInterrupt, GeneratorExit):
+        saver.interrupted(state)
+        raise
 
 
 def _report(state: State, rate: float, main: bool, restored: bool = False) -> Step:

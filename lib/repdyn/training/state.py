@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import signal
+import threading
 import time
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from repdyn._files import read_state, write_tensors
 from repdyn.training.config import TrainConfig, config_from_dict
 
-__all__ = ["Saver", "State", "restore", "save"]
+__all__ = ["Saver", "State", "held_back", "restore", "save"]
 
 
 @dataclass
@@ -90,23 +97,65 @@ def _check(path: str | os.PathLike, metadata: dict[str, str], state: State) -> N
 
 
 class Saver:
-    """Saves a training by the clock and at its end; without a ``path`` never."""
+    """Saves a training by the clock, when it is interrupted and at its end; without a ``path`` never."""
 
     def __init__(self, path: str | os.PathLike | None, every_s: float) -> None:
         self.path = path
         self.every_s = every_s
-        self._saved = time.monotonic()
-
-    def restore(self, state: State) -> bool:
-        """Whether there was a file; then ``state`` is brought to it."""
-        if self.path is None or not Path(self.path).exists():
-            return False
-        restore(self.path, state)
-        return True
+        self._when = time.monotonic()
+        self._step = 0  # that is in the file
 
     def after_step(self, state: State) -> None:
-        """Save ``state`` if the last time is long ago, or if this step was the last."""
-        due = state.step == state.config.steps or time.monotonic() - self._saved > self.every_s
-        if self.path is not None and due:
+        """Save ``state`` if the last time is long ago, or if this step was the last.
+
+        Raises ``OSError`` when the last one cannot be written; before that it warns, and the training goes on.
+        """
+        if state.step == state.config.steps:
+            self._write(state)
+        elif time.monotonic() - self._when > self.every_s:
+            self._try(state, "the training goes on")
+
+    def interrupted(self, state: State) -> None:
+        """Save the steps since the last time; warns when that cannot be written."""
+        if state.step > self._step:
+            self._try(state, "what was trained since is lost")
+
+    def _write(self, state: State) -> None:
+        if self.path is None:
+            return
+        try:
             save(self.path, state)
-            self._saved = time.monotonic()
+        except (OSError, SafetensorError) as error:
+            raise OSError(f"{self.path} could not be written ({error}): is the disk full?") from error
+        finally:
+            self._when = time.monotonic()
+        self._step = state.step
+
+    def _try(self, state: State, then: str) -> None:
+        try:
+            self._write(state)
+        except OSError as error:
+            warnings.warn(f"{error} The last saved state is intact, {then}.", RuntimeWarning, stacklevel=4)
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Ctrl-C, and SIGTERM where somebody handles it, wait until the end of the block: no step is left half done.
+
+    Outside the main thread, which alone is interrupted, nothing waits.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[tuple[int, FrameType | None]] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers: dict[int, Callable[[int, FrameType | None], Any]] = {n: h for n, h in before.items() if callable(h)}
+    try:
+        for number in handlers:
+            signal.signal(number, lambda *received: arrived.append(received))
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number, frame in arrived:
+        handlers[number](number, frame)
