@@ -25,8 +25,8 @@ class Seen(nn.Module):
 X0 = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("memory_format", memory_format.FORMATS)
-def test_both_are_run_on_a_copy(memory_format: torch.memory_format) -> None:
+@pytest.mark.parametrize("layout", memory_format.FORMATS)
+def test_both_are_run_on_a_copy(layout: torch.memory_format) -> None:
     network, seen = Seen(), []
 
     def loss(trial: Seen, x0: Tensor) -> Tensor:
@@ -35,15 +35,15 @@ def test_both_are_run_on_a_copy(memory_format: torch.memory_format) -> None:
         return value
 
     before = torch.random.get_rng_state()
-    assert memory_format.seconds_in(memory_format, network, X0, loss) > 0
-    assert seen == 8 * [2 * [memory_format == torch.channels_last]]
+    assert memory_format.seconds_in(layout, network, X0, loss) > 0
+    assert seen == 8 * [2 * [layout == torch.channels_last]]
     assert network.conv.weight.grad is None and network.conv.weight.is_contiguous()
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_the_faster_is_taken_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def seconds(memory_format: torch.memory_format, *_: object) -> float:
-        return 1.0 if memory_format == torch.channels_last else 2.0
+    def seconds(layout: torch.memory_format, *_: object) -> float:
+        return 1.0 if layout == torch.channels_last else 2.0
 
     class Elsewhere:
         ndim, device = 4, torch.device("cuda")

@@ -110,7 +110,7 @@ class Plain:
 
 @dataclass(frozen=True)
 class LogNormal:
-    """log sigma ~ N(``mean``, ``std``^2). Source: Karras et al. (2022), table 1."""
+    """log sigma is normal, with ``mean`` and standard deviation ``std``. Source: Karras et al. (2022), table 1."""
 
     kind: str = field(default="log-normal", init=False, repr=False)
     """Its name in JSON."""
