@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import nullcontext
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from repdyn import curves, datasets, presets, pretrained, records
 from repdyn.chapters import recipes
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.records.sweeps import SweepError
+from repdyn.training.precision import PRECISIONS
 
 __all__ = ["main"]
 
@@ -69,15 +72,29 @@ def data(name: str | None, path: Path | None, size: int | None) -> None:
 )
 @click.option("--dataset", help="Another data set of the same shape, such as cifar10 in place of cifar10-jpeg.")
 @click.option("--cpu", is_flag=True, help="Stay on the CPU even if there is a GPU.")
-def train(preset: str, out: Path, dataset: str | None, cpu: bool) -> None:
+@click.option("--precision", type=click.Choice(PRECISIONS), help="Of the products in a step.  [default: the preset's]")
+def train(preset: str, out: Path, dataset: str | None, cpu: bool, precision: str | None) -> None:
     """Train PRESET, or go on where it stopped.
 
-    The state lies in OUT/PRESET/state.safetensors and is saved every two minutes; run the same command again after an
-    interruption. The averaged weights end up in OUT/PRESET/weights.safetensors, which repdyn.pretrained.load
-    reads. Data is looked for in $REPDYN_DATA and the cache, and downloaded last.
+    The state lies in OUT/PRESET/state.safetensors and is saved every two minutes, and on Ctrl-C and SIGTERM; run the
+    same command again after an interruption. The averaged weights end up in OUT/PRESET/weights.safetensors, which
+    repdyn.pretrained.load reads. Data is looked for in $REPDYN_DATA and the cache, and downloaded last.
     """
-    weights = presets.train(preset, out, dataset=dataset, cpu=cpu)
+    with _ended_by_sigterm():
+        weights = presets.train(preset, out, dataset=dataset, cpu=cpu, precision=precision)
     click.echo(f"Weights in {weights}")
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM is a Ctrl-C, after which the state is saved; a write that fails is reported."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except OSError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _List(click.ParamType):

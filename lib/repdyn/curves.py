@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from repdyn import datasets, features, pretrained
+from repdyn._torch import seeded
 from repdyn.datasets.subset import image_subset
 from repdyn.images import to_unit_range
 from repdyn.metrics.resampling import peak_height
@@ -184,8 +185,7 @@ def untrained_twin(denoiser: nn.Module, seed: int) -> nn.Module:
         raise ValueError("the denoiser's network has no configuration to build it from anew: untrained needs one")
     twin = copy.copy(denoiser)  # the same preconditioning
     twin._modules, twin._buffers = dict(denoiser._modules), dict(denoiser._buffers)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         twin.model = type(denoiser.model)(denoiser.model.config)
     return twin.eval().to(next(denoiser.parameters()).device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from tqdm import tqdm
 
 from repdyn import pretrained, training
 from repdyn.networks.unet import UNetConfig
-from repdyn.training import CIFAR_UNET, FASHION_UNET, TrainConfig
+from repdyn.training import CIFAR_UNET, FASHION_UNET, DDPMSteps, Epsilon, TrainConfig
 
 __all__ = ["PRESETS", "get", "train"]
 
@@ -19,9 +20,9 @@ _FASHION_SMALL = TrainConfig(dataset="fashion-mnist", network=FASHION_UNET, imag
 
 PRESETS: dict[str, TrainConfig] = {
     "fashion-small": _FASHION_SMALL,
-    "fashion-small-ddpm": replace(_FASHION_SMALL, preconditioning="epsilon"),
+    "fashion-small-ddpm": replace(_FASHION_SMALL, preconditioning=Epsilon(), levels=DDPMSteps()),
     "cifar10-small": _CIFAR_SMALL,
-    "cifar10-small-ddpm": replace(_CIFAR_SMALL, preconditioning="epsilon"),
+    "cifar10-small-ddpm": replace(_CIFAR_SMALL, preconditioning=Epsilon(), levels=DDPMSteps()),
     # EDM's for CIFAR-10, but for augmentation: no scaling, quarter turns only, mirroring untold. Several GPUs, days.
     "cifar10-ddpmpp": TrainConfig(
         dataset="cifar10",
@@ -73,17 +74,26 @@ def get(name: str) -> TrainConfig:
     return PRESETS[name]
 
 
-def train(name: str, out: str | os.PathLike = "runs", *, dataset: str | None = None, cpu: bool = False) -> Path:
+def train(
+    name: str,
+    out: str | os.PathLike = "runs",
+    *,
+    dataset: str | None = None,
+    cpu: bool = False,
+    precision: str | None = None,
+) -> Path:
     """Train the preset ``name`` with a progress bar, or go on where it stopped; return the averaged weights' file.
 
     The state lies in ``out/name/state.safetensors``, the weights end up beside it, ready for
     :func:`repdyn.pretrained.load`, and so do those after 1/32, 1/16, ..., 1/2 of the training. ``dataset`` takes
-    the place of the preset's own, such as "cifar10" of its lossy copy. ``cpu`` keeps the training off the GPU. Raises
-    ``ValueError`` for an unknown preset or data set, and for a state of another data set in the same place.
+    the place of the preset's own, such as "cifar10" of its lossy copy. ``cpu`` keeps the training off the GPU, and
+    ``precision`` takes the place of the preset's. Raises ``ValueError`` for an unknown preset or data set, and for a
+    state of another data set or precision in the same place.
     """
-    config = get(name) if dataset is None else replace(get(name), dataset=dataset)
+    config = get(name)
+    config = replace(config, dataset=dataset or config.dataset, precision=precision or config.precision)
     state_file = Path(out) / name / "state.safetensors"
-    average, main = None, True
+    average, main, said = math.nan, True, False
     halvings = config.halvings(6)[1:]  # the end is exported from the state
     total = config.steps * config.batch_size
     with tqdm(total=total, unit="img", unit_scale=True, smoothing=0.01, delay=0.1) as bar:
@@ -91,9 +101,12 @@ def train(name: str, out: str | os.PathLike = "runs", *, dataset: str | None = N
             main = step.main
             if not main:
                 continue
-            if average is None:  # the images of earlier starts took none of this one's time
-                bar.initial = bar.n = bar.last_print_n = step.images - config.batch_size
-            average = step.loss if average is None else 0.99 * average + 0.01 * step.loss
+            if not said:
+                bar.write(f"Precision: {step.precision}")
+                said = True
+            if step.restored:  # the images of earlier starts took none of this one's time
+                bar.initial = bar.n = bar.last_print_n = step.images
+            average = step.loss if math.isnan(average) else 0.99 * average + 0.01 * step.loss
             bar.set_postfix(loss=f"{average:.4f}", refresh=False)
             bar.update(step.images - bar.n)
             if step.step in halvings:

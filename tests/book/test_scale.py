@@ -20,7 +20,7 @@ def test_the_table_of_presets() -> None:
         parameters = sum(p.numel() for p in training.make_denoiser(config).parameters())
         shipped = "yes" if name in pretrained.available() else "no"
         numbers = (f"{number:,}" for number in (parameters, config.images, config.batch_size))
-        expected[name] = [config.dataset, *numbers, config.preconditioning, shipped]
+        expected[name] = [config.dataset, *numbers, config.preconditioning.kind, shipped]
     assert found == expected
 
 

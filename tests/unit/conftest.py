@@ -41,7 +41,7 @@ def tiny() -> TrainConfig:
         batch_size=16,
         learning_rate=3e-3,
         warmup_images=32,
-        precision="no",
+        precision="float32",
         seed=3,
     )
 

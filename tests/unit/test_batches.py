@@ -11,14 +11,14 @@ from torch import Tensor
 
 from repdyn import datasets
 from repdyn.noise import ddpm_alpha_bar, ddpm_sigma
-from repdyn.training import TrainConfig, batches, make_denoiser, train
+from repdyn.training import VP, DDPMSteps, LogNormal, TrainConfig, VPTime, batches, make_denoiser, train
 from repdyn.training.augment import MAX_SHIFT, NUM_LABELS, augment
 
 # ------------------------------------------------------------------------------------------------- noise levels
 
 
 def test_noise_levels_are_log_normal_and_the_noise_standard(tiny: TrainConfig) -> None:
-    config = replace(tiny, batch_size=20_000, p_mean=-0.7, p_std=0.9)
+    config = replace(tiny, batch_size=20_000, levels=LogNormal(-0.7, 0.9))
     x0, sigma, noise, *_ = batches.draw(5, config, datasets.load("digits"))
     assert sigma.log().mean().item() == pytest.approx(-0.7, abs=0.03)
     assert sigma.log().std().item() == pytest.approx(0.9, abs=0.02)
@@ -28,11 +28,11 @@ def test_noise_levels_are_log_normal_and_the_noise_standard(tiny: TrainConfig) -
     assert abs(torch.corrcoef(torch.stack([sigma, other_sigma]))[0, 1]) < 0.03
 
 
-@pytest.mark.parametrize("preconditioning", ["epsilon", "vp"])
-def test_noise_levels_of_a_ddpm_are_even_in_time(tiny: TrainConfig, preconditioning: str) -> None:
-    config = replace(tiny, batch_size=50_000, preconditioning=preconditioning)
+@pytest.mark.parametrize("levels", [DDPMSteps(), VPTime()])
+def test_noise_levels_of_a_ddpm_are_even_in_time(tiny: TrainConfig, levels: DDPMSteps | VPTime) -> None:
+    config = replace(tiny, batch_size=50_000, levels=levels)
     sigma = batches.draw(0, config, datasets.load("digits")).sigma
-    if preconditioning == "epsilon":
+    if levels == DDPMSteps():
         schedule = ddpm_sigma(np.arange(1000), ddpm_alpha_bar()).astype(np.float32)
         assert set(sigma.tolist()) == set(schedule.tolist())  # each level, and no other
         steps = np.searchsorted(schedule, sigma.numpy())
@@ -45,7 +45,7 @@ def test_noise_levels_of_a_ddpm_are_even_in_time(tiny: TrainConfig, precondition
 
 
 def test_the_vp_network_is_told_the_time(tiny: TrainConfig) -> None:
-    denoiser = make_denoiser(replace(tiny, preconditioning="vp"))
+    denoiser = make_denoiser(replace(tiny, preconditioning=VP()))
     times = np.array([0.002, 0.0123, 0.2, 0.5004, 0.999, 1.0])
     sigma = torch.as_tensor(np.sqrt(np.exp(19.9 / 2 * times**2 + 0.1 * times) - 1))
     np.testing.assert_allclose(denoiser.timestep(sigma).numpy(), 999 * times, atol=0.1)
@@ -55,8 +55,8 @@ def test_the_vp_network_is_told_the_time(tiny: TrainConfig) -> None:
 
 
 def stream(config: TrainConfig, num_images: int, length: int) -> Tensor:
-    batches = [batches.batch_indices(i, config, num_images) for i in range(-(-length // config.batch_size))]
-    return torch.cat(batches)[:length]
+    parts = [batches.batch_indices(i, config, num_images) for i in range(-(-length // config.batch_size))]
+    return torch.cat(parts)[:length]
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 25, 64])

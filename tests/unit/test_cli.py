@@ -338,7 +338,8 @@ def test_a_resumed_trainings_bar_counts_its_own_images(
             super().__init__(*args, **options)
             bars.append(self)
 
-    later = list(train(tiny, cpu=True))[2:]
+    _, found, *later = train(tiny, cpu=True)
+    later = [replace(found, restored=True), *later]
     monkeypatch.setitem(presets.PRESETS, "fashion-tiny", tiny)
     monkeypatch.setattr(presets, "tqdm", Kept)
     monkeypatch.setattr(presets.training, "train", lambda *_, **__: iter(later))

@@ -21,7 +21,7 @@ from repdyn.chapters.weight_sharing.measure import (
     measure_sharing,
     standardised,
 )
-from repdyn.chapters.weight_sharing.runs import DAEConfig, learn, levels, make_denoiser, material, measure, pixels
+from repdyn.chapters.weight_sharing.runs import DAEConfig, learn, levels, material, measure, pixels, untrained
 from repdyn.denoisers import EDMDenoiser, PlainDenoiser, VPDenoiser
 from repdyn.noise import PAPER_SIGMAS
 
@@ -80,7 +80,7 @@ def test_levels_that_are_read() -> None:
 def test_networks_and_what_is_around_them(name: str, kind: type) -> None:
     for network, widths in (("mlp", (16, 16)), ("unet", (4, 8))):
         config = replace(TINY, preconditioning=name, network=network, widths=widths, dropout=0.5)
-        denoiser, same, other = (make_denoiser(replace(config, seed=seed), (1, 8, 8)) for seed in (0, 0, 1))
+        denoiser, same, other = (untrained(replace(config, seed=seed), (1, 8, 8)) for seed in (0, 0, 1))
         assert type(denoiser) is kind and denoiser(torch.zeros(2, 1, 8, 8), 0.5).shape == (2, 1, 8, 8)
         assert any(isinstance(m, nn.Dropout) or getattr(m, "dropout", 0) == 0.5 for m in denoiser.modules())
         state = denoiser.state_dict()
@@ -108,8 +108,8 @@ def test_the_training_is_the_one_that_was_asked_for(monkeypatch: pytest.MonkeyPa
     for change in ({}, {"sigmas": None}, {"sigmas": None, "preconditioning": "none"}):
         config = replace(TINY, **change, weight_decay=0.5, seed=7)
         assert [seen for seen, _ in learn(config, images)] == [64, 640]
-    assert [(p.sigmas, p.preconditioning) for p in plans] == [((0.002,), "vp"), (None, "vp"), (None, "edm")]
-    assert {(p.weight_decay, p.seed, p.images, p.precision) for p in plans} == {(0.5, 7, 640, "no")}
+    assert [p.levels for p in plans] == [training.Listed((0.002,)), training.VPTime(), training.LogNormal()]
+    assert {(p.weight_decay, p.seed, p.images, p.precision) for p in plans} == {(0.5, 7, 640, "float32")}
     (untrained,) = learn(replace(TINY, images=0), images)
     assert untrained[0] == 0 and len(plans) == 3
 

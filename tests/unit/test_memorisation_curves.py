@@ -162,17 +162,17 @@ def test_a_training_is_measured_at_its_halvings_and_survives_a_kill(tmp_path: Pa
     monkeypatch.setattr(memorisation_sweep, "read", killed)
     with pytest.raises(KeyboardInterrupt):
         measure(SMALL, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"320.json"}, "the state is younger than two minutes"
+    assert {path.name for path in tmp_path.iterdir()} == {"320.json", "state.safetensors"}, "saved where it was killed"
     monkeypatch.setattr(memorisation_sweep, "read", read)
     assert measure(SMALL, tmp_path) == whole
 
 
 @pytest.mark.parametrize("lost", [True, False])
-def test_a_state_goes_on_only_where_no_measurement_was_lost(tmp_path: Path, monkeypatch, lost: bool) -> None:
+def test_what_a_finished_training_lacks_is_measured_from_its_state(tmp_path: Path, monkeypatch, lost: bool) -> None:
     config = replace(SMALL, checkpoints=2)
     whole = measure(config, tmp_path)
-    if lost:  # killed while it measured what the state has passed
-        (tmp_path / "640.json").unlink()
+    if lost:  # killed while it measured what the state holds
+        (tmp_path / "1280.json").unlink()
     measured = []
     monkeypatch.setattr(memorisation_sweep, "read", lambda *_: measured.append(_) or read(*_))
     assert measure(config, tmp_path) == whole

@@ -13,7 +13,7 @@ import torch
 
 from repdyn import pretrained
 from repdyn._files import read_state, write_tensors
-from repdyn.training import TrainConfig, train
+from repdyn.training import VP, Epsilon, TrainConfig, train
 
 
 @pytest.fixture
@@ -52,18 +52,16 @@ def test_a_step_is_exported_as_its_state_file_is(tiny: TrainConfig, tmp_path: Pa
         assert of_file.keys() == of_step.keys() and all(torch.equal(of_file[k], of_step[k]) for k in of_file)
 
 
-@pytest.mark.parametrize("preconditioning", ["epsilon", "vp"])
-def test_other_preconditionings_survive_the_round_trip(tiny: TrainConfig, tmp_path: Path, preconditioning: str) -> None:
+@pytest.mark.parametrize(("preconditioning", "sigma_max"), [(Epsilon(), 157.4), (VP(), 152.2)])
+def test_other_preconditionings_survive_the_round_trip(
+    tiny: TrainConfig, tmp_path: Path, preconditioning: Epsilon | VP, sigma_max: float
+) -> None:
     config = replace(tiny, preconditioning=preconditioning, images=16)
     step = next(train(config, cpu=True))
     pretrained.export_step(step, config, tmp_path / "weights.safetensors")
     x, loaded = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8), pretrained.load(tmp_path / "weights.safetensors")
     torch.testing.assert_close(loaded(x, 0.5), step.ema(x, 0.5), rtol=0.01, atol=0.01)
-    assert (
-        loaded.sigma_max
-        == step.ema.sigma_max
-        == pytest.approx({"epsilon": 157.4, "vp": 152.2}[preconditioning], abs=0.1)
-    )
+    assert loaded.sigma_max == step.ema.sigma_max == pytest.approx(sigma_max, abs=0.1)
 
 
 def test_rounding_to_half_changes_the_output_little(exported: Path) -> None:

@@ -29,7 +29,7 @@ from repdyn.metrics import class_bases, match_subspaces
 from repdyn.networks import MoLRGDenoiser, MoLRGStarts
 from repdyn.theory.molrg import NoisyMoLRG
 from repdyn.theory.subspaces import alternate, random_bases
-from repdyn.training import TrainConfig, batches, train
+from repdyn.training import EpsilonWeight, Listed, NoWeight, TrainConfig, batches, train
 
 MODEL = NoisyMoLRG.random(n=12, d=2, K=3, delta=0.2, seed=0)
 DATA = MODEL.sample(600, seed=1)[0].float()
@@ -61,8 +61,9 @@ def test_every_row_is_a_denoiser_by_itself(delta: float | tuple[float, ...]) -> 
 def test_starts_are_trained_as_if_alone() -> None:
     """The gradient of the common loss is that of each, and so are Adam's steps, however different the neighbours."""
     config = TrainConfig(
-        "molrg", None, 640, 64, sigmas=(0.3,), warmup_images=0, grad_clip=math.inf, precision="no", weighting="none"
-    )
+        "molrg", None, 640, 64, levels=Listed((0.3,)), warmup_images=0, grad_clip=math.inf, precision="float32",
+        weighting=NoWeight(),
+    )  # fmt: skip
     rows = torch.stack([DATA, 3 * DATA.flip(1)], dim=1)  # (N, 2, n)
     pair = MoLRGStarts(2, 12, 2, 3)
     *_, together = train(config, denoiser=pair, data=rows, cpu=True)
@@ -137,12 +138,12 @@ def test_rows_of_another_shape_are_refused() -> None:
 
 
 def test_schedules() -> None:
-    assert phases("0.3") == [{"sigmas": (0.3,), "weighting": "none"}]
-    annealed = [part["sigmas"][0] for part in phases("anneal")]
+    assert phases("0.3") == [{"levels": Listed((0.3,)), "weighting": NoWeight()}]
+    annealed = [part["levels"].sigmas[0] for part in phases("anneal")]
     assert annealed == sorted(annealed, reverse=True) and len(annealed) == 6
     ratios = np.divide(EVEN_LEVELS[1:], EVEN_LEVELS[:-1])
     np.testing.assert_allclose(ratios, ratios.mean(), rtol=2e-3)
-    assert phases("even") == [{"sigmas": EVEN_LEVELS, "weighting": "epsilon"}]
+    assert phases("even") == [{"levels": Listed(EVEN_LEVELS), "weighting": EpsilonWeight()}]
     with pytest.raises(ValueError, match="schedule must be a number, 'anneal', 'even', 'ddpm', 'edm', got 'often'"):
         phases("often")
 

@@ -16,7 +16,17 @@ from repdyn import training
 from repdyn.denoisers import dae_loss, edm_loss_weight
 from repdyn.networks import MLPDenoiser, MoLRGDenoiser, UNetConfig
 from repdyn.theory.molrg import NoisyMoLRG
-from repdyn.training import TrainConfig, batches, train
+from repdyn.training import (
+    DDPMSteps,
+    EDMWeight,
+    EpsilonWeight,
+    Listed,
+    NoWeight,
+    OwnWeight,
+    TrainConfig,
+    batches,
+    train,
+)
 
 MODEL = NoisyMoLRG.random(n=12, d=2, K=3, delta=0.2, seed=0)
 DATA = MODEL.sample(300, seed=1)[0].float()
@@ -27,8 +37,8 @@ CONFIG = TrainConfig(
     batch_size=64,
     learning_rate=3e-3,
     warmup_images=0,
-    preconditioning="epsilon",
-    precision="no",
+    levels=DDPMSteps(),
+    precision="float32",
 )
 
 
@@ -68,7 +78,7 @@ class Normalised(nn.Module):
 
 
 def test_the_average_has_the_statistics_of_what_it_averages() -> None:
-    step = last(replace(CONFIG, weighting="none", sigmas=(0.1,)), denoiser=Normalised(), data=DATA + 10)
+    step = last(replace(CONFIG, weighting=NoWeight(), levels=Listed((0.1,))), denoiser=Normalised(), data=DATA + 10)
     assert torch.equal(step.ema.norm.running_mean, step.denoiser.norm.running_mean)
     assert step.ema.norm.running_mean.min() > 5
 
@@ -86,7 +96,7 @@ def test_trainings_on_cpu_and_gpu_follow_each_other(monkeypatch: pytest.MonkeyPa
 
 
 def test_only_the_given_levels_are_drawn_and_evenly() -> None:
-    config = replace(CONFIG, sigmas=(0.1, 2.0, 5.0))
+    config = replace(CONFIG, levels=Listed((0.1, 2.0, 5.0)))
     levels = torch.cat([batches.draw(i, config, batches.unlabelled(DATA)).sigma for i in range(40)])
     values, counts = levels.unique(return_counts=True)
     torch.testing.assert_close(values, torch.tensor([0.1, 2.0, 5.0]))
@@ -95,10 +105,17 @@ def test_only_the_given_levels_are_drawn_and_evenly() -> None:
 
 @pytest.mark.parametrize(
     ("weighting", "weight"),
-    [("none", 1.0), ("epsilon", 4.0), ("denoiser", 4.0), ("edm", edm_loss_weight(torch.tensor(0.5), 0.5).item())],
+    [
+        (NoWeight(), 1.0),
+        (EpsilonWeight(), 4.0),
+        (OwnWeight(), 4.0),
+        (EDMWeight(0.7), edm_loss_weight(torch.tensor(0.5), 0.7).item()),
+    ],
 )
-def test_loss_of_the_first_step_by_hand(weighting: str, weight: float) -> None:
-    config = replace(CONFIG, sigmas=(0.5,), weighting=weighting)
+def test_loss_of_the_first_step_by_hand(
+    weighting: OwnWeight | EDMWeight | EpsilonWeight | NoWeight, weight: float
+) -> None:
+    config = replace(CONFIG, levels=Listed((0.5,)), weighting=weighting)
     denoiser = MLPDenoiser(12, hidden=8)
     batch = batches.draw(0, config, batches.unlabelled(DATA))
     with torch.no_grad():
@@ -107,14 +124,14 @@ def test_loss_of_the_first_step_by_hand(weighting: str, weight: float) -> None:
 
 
 def test_a_training_goes_on_from_its_state_to_the_same_bits(tmp_path: Path) -> None:
-    config = replace(CONFIG, images=640, sigmas=(0.5, 1.0))
+    config = replace(CONFIG, images=640, levels=Listed((0.5, 1.0)))
     state = tmp_path / "state.safetensors"
     options = {"denoiser": MoLRGDenoiser(12, 2, 3), "data": DATA}
     for step in train(config, state, cpu=True, save_every_s=0, **options):
         if step.step == 4:
             break
     resumed = list(train(config, state, cpu=True, **options))
-    assert len(resumed) == 6
+    assert [step.step for step in resumed] == list(range(4, 11))
     whole = last(config, **options)
     for name in ("denoiser", "ema"):
         got, expected = getattr(resumed[-1], name).state_dict(), getattr(whole, name).state_dict()
@@ -131,7 +148,7 @@ class Bare(nn.Linear):
 
 
 def test_a_denoiser_without_weight_needs_a_weighting() -> None:
-    assert math.isfinite(last(replace(CONFIG, images=64, weighting="none"), denoiser=Bare(12, 12), data=DATA).loss)
+    assert math.isfinite(last(replace(CONFIG, images=64, weighting=NoWeight()), denoiser=Bare(12, 12), data=DATA).loss)
     with pytest.raises(ValueError, match="Bare has no loss_weight"):
         last(CONFIG, denoiser=Bare(12, 12), data=DATA)
 
@@ -159,7 +176,7 @@ def test_what_data_of_ones_own_cannot_do() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("sigmas", ()), ("sigmas", (0.1, 0.0)), ("sigmas", (float("inf"),)), ("weighting", "loud"), ("augment", 0.1)],
+    [("levels", "edm"), ("levels", None), ("preconditioning", "ve"), ("weighting", "loud"), ("augment", 0.1)],
 )
 def test_a_configuration_that_cannot_train_is_refused(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):

@@ -127,8 +127,8 @@ def test_gradients_against_autograd() -> None:
 
 def test_the_books_training_loop_lowers_the_exact_loss() -> None:
     start = QuadraticDenoiser(30, 5, start=0.05)
-    config = TrainConfig("two patches", None, images=12_800, batch_size=64, sigmas=(SIGMA,), warmup_images=0,
-                         precision="no", learning_rate=3e-3)  # fmt: skip
+    config = TrainConfig("two patches", None, images=12_800, batch_size=64, levels=training.Listed((SIGMA,)),
+                         warmup_images=0, precision="float32", learning_rate=3e-3)  # fmt: skip
     *_, last = training.train(config, denoiser=start, data=DATA.x.float(), cpu=True)
     before, after = (denoising_loss(n.weights.detach(), DATA.x, SIGMA)[0].item() for n in (start, last.denoiser))
     weights, best, _ = settle(lambda w: denoising_loss(w, DATA.x, SIGMA), last.denoiser.weights.detach().double())

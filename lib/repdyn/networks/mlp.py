@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from repdyn import _checks
+from repdyn._torch import seeded
 from repdyn.denoisers import VPDenoiser
 from repdyn.networks.blocks import PositionalEmbedding
 from repdyn.noise import ddpm_alpha_bar
@@ -32,8 +33,7 @@ class MLPDenoiser(VPDenoiser):
 
     def __init__(self, n: int, hidden: int = 1024, layers: int = 3, num_steps: int = 1000, seed: int = 0) -> None:
         alpha_bar = ddpm_alpha_bar(_checks.integer("num_steps", num_steps, 2))
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(_checks.integer("seed", seed, 0))
+        with seeded(_checks.integer("seed", seed, 0)):
             widths = [_checks.integer("hidden", hidden, 1)] * (_checks.integer("layers", layers, 2) - 1)
             network = MLP(n, widths)
         super().__init__(network, alpha_bar)

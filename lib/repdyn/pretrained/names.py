@@ -16,7 +16,7 @@ from torch import Tensor
 
 from repdyn._files import read_state, write_tensors
 from repdyn.datasets import archives
-from repdyn.denoisers import EDMDenoiser, VPDenoiser
+from repdyn.denoisers import EDMDenoiser, PlainDenoiser, VPDenoiser
 from repdyn.pretrained.edm import load_edm
 from repdyn.pretrained.hub import ImageEncoder, LatentDenoiser, load_ddpm, load_dit, load_mae
 from repdyn.training import Step, TrainConfig, config_from_dict, make_denoiser
@@ -64,7 +64,9 @@ OFFICIAL: dict[str, Checkpoint] = {
 } | {"ddpm-cifar10-32": Checkpoint("google/ddpm-cifar10-32", "cifar10", 800_000 * 128)}  # Ho et al. (2020), appendix B
 
 
-def load(name_or_path: str | os.PathLike, device: torch.device | str = "cpu") -> EDMDenoiser | VPDenoiser:
+def load(
+    name_or_path: str | os.PathLike, device: torch.device | str = "cpu"
+) -> EDMDenoiser | VPDenoiser | PlainDenoiser:
     """Load a denoiser by name, or from a file.
 
     Names are those of :func:`available` and of :data:`OFFICIAL`, which are downloaded at first. "cifar10-small@39040"
@@ -159,7 +161,7 @@ def _write(weights: dict[str, Tensor], config: TrainConfig, images: int, path: s
     write_tensors(path, {name: value.half() for name, value in weights.items()}, metadata)
 
 
-def _read(path: str | os.PathLike) -> EDMDenoiser | VPDenoiser:
+def _read(path: str | os.PathLike) -> EDMDenoiser | VPDenoiser | PlainDenoiser:
     tensors, metadata = read_state(path)
     denoiser = make_denoiser(_config(path, metadata))
     try:

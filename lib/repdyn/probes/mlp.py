@@ -12,6 +12,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from repdyn._torch import seeded
+
 __all__ = ["MLPProbe"]
 
 
@@ -65,8 +67,7 @@ class MLPProbe(ClassifierMixin, BaseEstimator):
             np.arange(len(x)), test_size=self.validation_share, stratify=of_item, random_state=self.seed
         )
         x, targets = x.to(self.device), torch.as_tensor(of_item, device=self.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self.seed)
+        with seeded(self.seed):
             module = self._network(x[train]).to(self.device)
         self._train(module, x[train], targets[train], x[held_out], targets[held_out])
         return self

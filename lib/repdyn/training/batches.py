@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from repdyn.images import ImageSet, to_unit_range
-from repdyn.noise import VP_TIMES, ddpm_alpha_bar, ddpm_sigma, vp_sigma
 from repdyn.training.augment import augment, mirror
 from repdyn.training.config import TrainConfig
 
@@ -69,7 +68,7 @@ def draw(step: int, config: TrainConfig, data: ImageSet) -> Batch:
     x0 = data.images[indices]
     x0 = x0 if x0.is_floating_point() else to_unit_range(x0)
     generator = _generator(config.seed, _NOISE, step)
-    sigma = _noise_levels(config, len(x0), generator)
+    sigma = config.levels.draw(len(x0), generator).clamp(max=config.preconditioning.sigma_max)
     noise = torch.randn(x0.shape, generator=generator)
     if config.flip:
         x0 = mirror(x0, generator)
@@ -94,19 +93,6 @@ def share(batch: Batch, index: int, of: int, device: torch.device) -> Batch:
 
 def _told_classes(config: TrainConfig) -> int:
     return 0 if config.network is None else config.network.num_classes
-
-
-def _noise_levels(config: TrainConfig, num: int, generator: torch.Generator) -> Tensor:
-    if config.sigmas is not None:
-        levels = torch.tensor(config.sigmas, dtype=torch.float32)
-        return levels[torch.randint(len(levels), (num,), generator=generator)]
-    if config.preconditioning == "epsilon":
-        levels = torch.as_tensor(ddpm_sigma(np.arange(1000), ddpm_alpha_bar()), dtype=torch.float32)
-        return levels[torch.randint(len(levels), (num,), generator=generator)]
-    if config.preconditioning == "vp":
-        time = torch.rand(num, generator=generator, dtype=torch.float64)
-        return torch.as_tensor(vp_sigma((VP_TIMES[0] + (1 - VP_TIMES[0]) * time).numpy()), dtype=torch.float32)
-    return (torch.randn(num, generator=generator) * config.p_std + config.p_mean).exp()
 
 
 def batch_indices(step: int, config: TrainConfig, num_images: int) -> Tensor:

@@ -34,7 +34,8 @@ def seconds_in(
     ``x0`` (N, C, H, W) and the denoiser are on the same device.
     """
     on_gpu = x0.device.type == "cuda"
-    trial, x0 = copy.deepcopy(denoiser).to(memory_format=memory_format), x0.to(memory_format=memory_format)
+    x0 = x0.to(memory_format=memory_format)
+    trial = copy.deepcopy(denoiser).to(memory_format=memory_format)  # type: ignore[call-overload]
     with torch.random.fork_rng([x0.device] if on_gpu else []):
         for step in range(_WARM_UP + _TIMED):
             if step == _WARM_UP:

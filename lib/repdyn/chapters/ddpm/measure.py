@@ -117,8 +117,8 @@ def learn(config: LearningConfig, data: Tensor) -> Iterator[tuple[int, nn.Module
     levels = ddpm_sigma(np.arange(config.schedule), ddpm_alpha_bar())
     plan = training.TrainConfig(
         dataset="molrg", network=None, images=config.images, batch_size=config.batch_size,
-        learning_rate=config.learning_rate, warmup_images=0, preconditioning="epsilon", sigmas=tuple(levels.tolist()),
-        precision="no", grad_clip=math.inf, seed=config.seed,
+        learning_rate=config.learning_rate, warmup_images=0, levels=training.Listed(tuple(levels.tolist())),
+        precision="float32", grad_clip=math.inf, seed=config.seed,
     )  # fmt: skip
     stops = plan.halvings(config.checkpoints)
     denoiser = MLPDenoiser(config.n, config.hidden, seed=config.seed)

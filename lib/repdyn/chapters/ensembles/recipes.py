@@ -18,6 +18,7 @@ _EQUAL_BUDGET = TrainConfig(
     dataset="fashion-mnist",
     network=replace(FASHION_UNET, model_channels=16),
     images=96_000,
+    precision="bf16",  # as recorded, whatever the machine would choose
 )
 # The classifiers have the learning rate of repdyn.chapters.generation.image_classifier: EDM's, a quarter of it,
 # leaves them far from trained after so few steps (0.79 instead of 0.87 on test images).
@@ -58,7 +59,8 @@ def _again(seed: int) -> Recipe:
 _OBJECTS = EnsembleConfig(
     sources=("weights", "untrained", "pixels"),
     weights="cifar10-small",
-    training=TrainConfig(dataset="cifar10-jpeg", images=128, network=CIFAR_UNET),  # of the untrained one: its shape
+    # Of the untrained one: its shape.
+    training=TrainConfig(dataset="cifar10-jpeg", images=128, network=CIFAR_UNET, precision="bf16"),
     size=32,
     layers=("dec/4x4_in1", "dec/4x4_block1", "dec/8x8_up", "dec/8x8_block0", "dec/8x8_block1"),
     draws_of=(),

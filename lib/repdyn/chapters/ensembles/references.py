@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from repdyn import datasets, features, training
-from repdyn._files import read_state
 from repdyn.chapters.ensembles.ensembling import Labelled, scores
 from repdyn.chapters.ensembles.objectives import (
     ClassifyingEncoder,
@@ -21,7 +19,7 @@ from repdyn.chapters.ensembles.objectives import (
     masked_reconstruction,
 )
 from repdyn.images import ImageSet
-from repdyn.training import TrainConfig
+from repdyn.training import EDM, NoWeight, TrainConfig
 
 __all__ = ["end_to_end", "trained"]
 
@@ -36,7 +34,8 @@ def trained(plan: TrainConfig, kind: str, state_file: str | os.PathLike | None =
     diffusion model starts from. All see the same images in the same order, under the same optimiser, and of all the
     averaged weights are returned. With ``state_file`` a training goes on where it was.
 
-    Raises ``ValueError`` for another ``kind``.
+    Raises ``ValueError`` for another ``kind``, and where the network is no denoiser for a ``plan`` without EDM's
+    preconditioning, which says how images are scaled.
     """
     start = training.make_denoiser(plan)
     if kind == "untrained":
@@ -44,25 +43,22 @@ def trained(plan: TrainConfig, kind: str, state_file: str | os.PathLike | None =
     if kind == "diffusion":
         network, objective = start, None
     elif kind == "masked":
-        network, objective = Unconditioned(start.model, plan.sigma_data), masked_reconstruction()
+        network, objective = Unconditioned(start.model, _sigma_data(plan)), masked_reconstruction()
     elif kind == "supervised":
         classes = len(datasets.load(plan.dataset, "train").classes)
-        network, objective = ClassifyingEncoder(start.model, classes, plan.sigma_data), classification
+        network, objective = ClassifyingEncoder(start.model, classes, _sigma_data(plan)), classification
     else:
         raise ValueError(f"kind must be 'diffusion', 'masked', 'supervised' or 'untrained', got {kind!r}")
     if objective is not None:
-        plan = replace(plan, weighting="none")
-    step = None
-    for step in training.train(plan, state_file, denoiser=network, objective=objective):  # noqa: B007
-        pass
-    return step.ema if step is not None else _restored(state_file, network)
+        plan = replace(plan, weighting=NoWeight())
+    *_, last = training.train(plan, state_file, denoiser=network, objective=objective)
+    return last.ema
 
 
-def _restored(state_file: str | os.PathLike, network: nn.Module) -> nn.Module:
-    """The averaged weights of a training that was finished before."""
-    tensors, _ = read_state(Path(state_file))
-    network.load_state_dict({k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")})
-    return network.eval().requires_grad_(False).to(features.default_device())
+def _sigma_data(plan: TrainConfig) -> float:
+    if not isinstance(plan.preconditioning, EDM):
+        raise ValueError(f"plan.preconditioning must be EDM, got {plan.preconditioning}: it says how images are scaled")
+    return plan.preconditioning.sigma_data
 
 
 def end_to_end(plan: TrainConfig, images: Tensor, labels: Labelled) -> dict[str, Any]:
@@ -72,10 +68,10 @@ def end_to_end(plan: TrainConfig, images: Tensor, labels: Labelled) -> dict[str,
     moment with the highest accuracy on the held-out images is taken. Returns ``images`` seen until then, and the test
     scores ``accuracy``, ``nll``, ``ece``.
     """
-    plan = replace(plan, weighting="none")
+    plan = replace(plan, weighting=NoWeight())
     fitted, held = torch.from_numpy(labels.fitted), torch.from_numpy(labels.held)
     data = ImageSet(images[fitted], torch.from_numpy(labels.train)[fitted], (), "")
-    network = ClassifyingEncoder(training.make_denoiser(plan).model, labels.classes, plan.sigma_data)
+    network = ClassifyingEncoder(training.make_denoiser(plan).model, labels.classes, _sigma_data(plan))
     stops = {-(-plan.steps * i // _STOPS) for i in range(1, _STOPS + 1)}
     best, highest = {}, -np.inf
     for step in training.train(plan, denoiser=network, data=data, objective=classification):

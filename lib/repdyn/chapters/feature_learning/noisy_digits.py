@@ -19,7 +19,7 @@ from tqdm import tqdm
 from repdyn import datasets, features, training
 from repdyn.images import ImageSet, to_unit_range
 from repdyn.networks import MLPDenoiser
-from repdyn.training import TrainConfig
+from repdyn.training import EpsilonWeight, Listed, TrainConfig
 
 __all__ = [
     "NoisyDigitsConfig", "PatchClassifier", "fit_classifier", "fit_denoiser", "measure", "patches", "readable",
@@ -110,9 +110,9 @@ def fit_denoiser(x: Tensor, config: NoisyDigitsConfig, seed: int) -> MLPDenoiser
         network=None,
         images=config.images,
         warmup_images=0,
-        sigmas=(config.sigma,),
-        weighting="epsilon",
-        precision="no",
+        levels=Listed((config.sigma,)),
+        weighting=EpsilonWeight(),
+        precision="float32",
         seed=seed,
     )
     start = MLPDenoiser(x[0].numel(), hidden=config.hidden, seed=seed)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repdyn._files import read_state, write_tensors
+from repdyn._torch import seeded
 from repdyn.images import to_unit_range
 from repdyn.training.augment import mirror
 
@@ -78,8 +79,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         if self.epochs * (len(images) // self.batch_size) < 2:
             raise ValueError("one step trains nothing: more epochs, or a smaller batch_size")
         self.image_shape_ = tuple(images.shape[1:])
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self.seed)
+        with seeded(self.seed):
             module = _network(images.shape[1], self.width, len(self.classes_)).to(self.device)
         self._train(module, images, torch.as_tensor(targets))
         self.module_ = module.eval().cpu().requires_grad_(False)

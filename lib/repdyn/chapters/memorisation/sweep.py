@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from repdyn import training
-from repdyn._files import read_state, replacing
-from repdyn.chapters.memorisation.measure import MemoryConfig, Scene, read, scene
+from repdyn._files import replacing
+from repdyn.chapters.memorisation.measure import MemoryConfig, read, scene
 from repdyn.metrics import sliced_wasserstein
 from repdyn.networks.unet import UNetConfig
 from repdyn.records import sweeps
@@ -42,8 +42,9 @@ def plan(config: MemoryConfig, resolution: int, channels: int = 1) -> training.T
     )  # fmt: skip
     return training.TrainConfig(
         dataset=config.dataset, network=network, images=config.images, batch_size=config.batch_size,
-        learning_rate=config.learning_rate, warmup_images=config.warmup_images, p_mean=config.p_mean,
-        precision=config.precision, seed=config.seed,
+        learning_rate=config.learning_rate, warmup_images=config.warmup_images,
+        levels=training.LogNormal(mean=config.p_mean), seed=config.seed,
+        precision="float32" if config.precision == "no" else config.precision,  # "no" is the records' word
     )  # fmt: skip
 
 
@@ -71,8 +72,6 @@ def measure(config: MemoryConfig, folder: Path | None = None) -> dict[str, Any]:
     if folder is not None:
         state = folder / "state.safetensors"
         found = {int(path.stem): json.loads(path.read_text()) for path in sorted(folder.glob("[0-9]*.json"))}
-        if not _complete(config, own, found, state):
-            state.unlink()
     for images, denoiser in learn(config, own.train, state):
         if images not in found:
             found[images] = json.loads(json.dumps(read(denoiser, own, config)))  # what a file would give
@@ -82,15 +81,6 @@ def measure(config: MemoryConfig, folder: Path | None = None) -> dict[str, Any]:
     floor = sliced_wasserstein(own.probe[: config.samples], own.test, normalisation="dimension", seed=config.seed)
     checkpoints = [{"images": images, **found[images]} for images in sorted(found)]
     return {"sigmas": list(config.sigmas), "floor": list(floor), "checkpoints": checkpoints}
-
-
-def _complete(config: MemoryConfig, own: Scene, found: dict[int, Any], state: Path) -> bool:
-    """Whether a training can go on from ``state``: what was killed at a checkpoint lacks its measurement."""
-    if not state.exists():
-        return True
-    trained = plan(config, own.train.shape[-1], own.train.shape[1])
-    done = int(read_state(state)[1].get("step", 0))
-    return all(step * trained.batch_size in found for step in trained.halvings(config.checkpoints) if step <= done)
 
 
 def measure_sweep(

@@ -19,7 +19,7 @@ from repdyn.networks import MoLRGStarts
 from repdyn.records import sweeps
 from repdyn.theory.molrg import NoisyMoLRG
 from repdyn.theory.subspaces import alternate, overlapping, random_bases
-from repdyn.training import Step, TrainConfig, train
+from repdyn.training import DDPMSteps, EDMWeight, EpsilonWeight, Listed, NoWeight, Step, TrainConfig, train
 
 __all__ = [
     "EVEN_LEVELS",
@@ -90,16 +90,16 @@ def phases(schedule: str) -> list[dict[str, Any]]:
     Equation: ``eq-likelihood-weighting``
     """
     if schedule == "anneal":
-        return [{"sigmas": (sigma,), "weighting": "none"} for sigma in _ANNEALING]
-    known = {
-        "even": {"sigmas": EVEN_LEVELS, "weighting": "epsilon"},
-        "ddpm": {"preconditioning": "epsilon", "weighting": "epsilon"},
-        "edm": {"weighting": "edm"},
+        return [{"levels": Listed((sigma,)), "weighting": NoWeight()} for sigma in _ANNEALING]
+    known: dict[str, dict[str, Any]] = {
+        "even": {"levels": Listed(EVEN_LEVELS), "weighting": EpsilonWeight()},
+        "ddpm": {"levels": DDPMSteps(), "weighting": EpsilonWeight()},
+        "edm": {"weighting": EDMWeight()},
     }
     if schedule in known:
         return [known[schedule]]
     try:
-        return [{"sigmas": (float(schedule),), "weighting": "none"}]
+        return [{"levels": Listed((float(schedule),)), "weighting": NoWeight()}]
     except ValueError:
         names = ", ".join(map(repr, known))
         raise ValueError(f"schedule must be a number, 'anneal', {names}, got {schedule!r}") from None
@@ -133,7 +133,7 @@ def train_starts(
             warmup_images=0,
             ema_halflife_images=20 * batch_size,
             grad_clip=math.inf,  # a common clip would tie the starts together
-            precision="no",
+            precision="float32",
             seed=seed + index,
             **part,
         )

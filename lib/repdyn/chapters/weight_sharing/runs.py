@@ -12,16 +12,39 @@ import torch
 from torch import Tensor, nn
 
 from repdyn import datasets, features, training
+from repdyn._torch import seeded
 from repdyn.datasets.subset import image_subset
-from repdyn.denoisers import EDMDenoiser, PlainDenoiser, VPDenoiser
 from repdyn.images import to_unit_range
 from repdyn.metrics.identity import closeness
 from repdyn.networks import MLP, UNet, UNetConfig
-from repdyn.noise import PAPER_SIGMAS, VP_TIMES, vp_sigma
+from repdyn.noise import PAPER_SIGMAS
 from repdyn.probes import probe_curves
-from repdyn.training import TrainConfig
+from repdyn.training import (
+    EDM,
+    VP,
+    EDMWeight,
+    EpsilonWeight,
+    Listed,
+    LogNormal,
+    NoWeight,
+    OwnWeight,
+    Plain,
+    TrainConfig,
+    VPTime,
+)
+from repdyn.training.terms import Levels, Preconditioning, Weighting
 
-__all__ = ["DAEConfig", "Material", "learn", "levels", "make_denoiser", "material", "measure", "pixels"]
+__all__ = ["DAEConfig", "Material", "learn", "levels", "material", "measure", "pixels", "untrained"]
+
+# What the words of a configuration stand for.
+_AROUND: dict[str, Preconditioning] = {"vp": VP(), "edm": EDM(), "none": Plain()}
+_LEVELS: dict[str, Levels] = {"vp": VPTime(), "edm": LogNormal(), "none": LogNormal()}
+_WEIGHTINGS: dict[str, Weighting] = {
+    "denoiser": OwnWeight(),
+    "edm": EDMWeight(),
+    "epsilon": EpsilonWeight(),
+    "none": NoWeight(),
+}
 
 
 @dataclass(frozen=True)
@@ -30,8 +53,8 @@ class DAEConfig:
 
     ``sigmas`` are the noise levels of the training, drawn evenly: one makes a single-level DAE, None a diffusion model,
     at the continuous levels of its ``preconditioning``. That is 'vp', 'edm', or 'none': the network alone, with the
-    levels of 'edm' and the plain squared error. ``weighting`` may be another one of
-    :class:`repdyn.training.TrainConfig`. The ``network`` is an 'mlp' with
+    levels of 'edm' and the plain squared error. ``weighting`` is that of the 'denoiser' for its preconditioning, 'edm'
+    or 'epsilon' for any, or 'none'. The ``network`` is an 'mlp' with
     hidden layers of ``widths`` units, or a 'unet' whose ``widths`` are the channels at each resolution, from the
     highest, multiples of the first. Images of ``dataset`` are averaged over blocks of ``pool`` pixels a side.
     ``images`` counts those of the training, 0 leaves the network untrained; it is read at the end and after each of the
@@ -66,7 +89,8 @@ class DAEConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, known in (("preconditioning", ("vp", "edm", "none")), ("network", ("mlp", "unet"))):
+        choices = (("preconditioning", _AROUND), ("weighting", _WEIGHTINGS), ("network", ("mlp", "unet")))
+        for name, known in choices:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if self.network == "unet" and (not self.widths or any(width % self.widths[0] for width in self.widths)):
@@ -101,10 +125,10 @@ def _material(config: DAEConfig) -> Material:
     return Material(to_unit_range(datasets.load(config.dataset, "train").images, config.pool), probed, tested)
 
 
-def make_denoiser(config: DAEConfig, shape: tuple[int, int, int]) -> EDMDenoiser | VPDenoiser | PlainDenoiser:
+def untrained(config: DAEConfig, shape: tuple[int, int, int]) -> nn.Module:
     """The untrained denoiser of a configuration for images of ``shape`` (C, H, W), its weights from its seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(config.seed)
+    network: nn.Module
+    with seeded(config.seed):
         if config.network == "mlp":
             network = MLP(shape[0] * shape[1] * shape[2], config.widths, config.dropout)
         else:
@@ -115,9 +139,7 @@ def make_denoiser(config: DAEConfig, shape: tuple[int, int, int]) -> EDMDenoiser
                     channel_mult=tuple(width // channels for width in config.widths), dropout=config.dropout,
                 )
             )  # fmt: skip
-    if config.preconditioning == "vp":
-        return VPDenoiser(network, 1 / (1 + vp_sigma(VP_TIMES) ** 2))
-    return EDMDenoiser(network) if config.preconditioning == "edm" else PlainDenoiser(network)
+    return _AROUND[config.preconditioning].wrap(network)
 
 
 def learn(config: DAEConfig, images: Tensor) -> Iterator[tuple[int, nn.Module]]:
@@ -125,16 +147,16 @@ def learn(config: DAEConfig, images: Tensor) -> Iterator[tuple[int, nn.Module]]:
 
     The denoiser is the live one: measure it before going on.
     """
-    denoiser = make_denoiser(config, tuple(images.shape[1:]))
+    denoiser = untrained(config, tuple(images.shape[1:]))
     if not config.images:
         yield 0, denoiser.eval()
         return
     plan = TrainConfig(
         dataset=config.dataset, network=None, images=config.images, batch_size=config.batch_size,
-        learning_rate=config.learning_rate, warmup_images=config.images // 20, sigmas=config.sigmas,
-        preconditioning="vp" if config.preconditioning == "vp" else "edm",  # whose levels; the denoiser is passed
-        weighting=config.weighting, weight_decay=config.weight_decay, seed=config.seed,
-        precision="no",  # bfloat16 rounds a pixel by more than the lowest noise levels
+        learning_rate=config.learning_rate, warmup_images=config.images // 20,
+        levels=_LEVELS[config.preconditioning] if config.sigmas is None else Listed(config.sigmas),
+        weighting=_WEIGHTINGS[config.weighting], weight_decay=config.weight_decay, seed=config.seed,
+        precision="float32",  # bfloat16 rounds a pixel by more than the lowest noise levels
     )  # fmt: skip
     stops = {plan.steps, *(max(1, round(share * plan.steps)) for share in config.early)}
     for step in training.train(plan, denoiser=denoiser, data=images):
