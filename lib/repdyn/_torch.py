@@ -1,4 +1,4 @@
-"""What is set in torch for a while and then put back: the seed of its random numbers, the precision of its products."""
+"""What is set in torch for a while and then put back: a seed, a precision, the mode of evaluation."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+from torch import nn
 
-__all__ = ["autocast", "seeded"]
+__all__ = ["autocast", "evaluating", "seeded"]
 
 _ROUNDED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -33,3 +34,16 @@ def autocast(device: torch.device | str, precision: str) -> torch.autocast:
         raise ValueError(f"precision must be 'float32', 'bf16' or 'fp16', got {precision!r}: choose one")
     dtype = _ROUNDED.get(precision, torch.bfloat16)
     return torch.autocast(torch.device(device).type, dtype, enabled=precision in _ROUNDED)
+
+
+@contextlib.contextmanager
+def evaluating(model: object) -> Iterator[None]:
+    """A context with ``model``, if it is a module, in evaluation mode; then each of its modules is as before."""
+    modes = [(module, module.training) for module in model.modules()] if isinstance(model, nn.Module) else []
+    if isinstance(model, nn.Module):
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

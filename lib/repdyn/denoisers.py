@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -21,7 +19,6 @@ __all__ = [
     "denoiser_from_score",
     "edm_coefficients",
     "edm_loss_weight",
-    "evaluating",
     "expand_sigma",
     "score_from_denoiser",
 ]
@@ -35,19 +32,6 @@ class Denoiser(Protocol):
     """
 
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor: ...
-
-
-@contextlib.contextmanager
-def evaluating(denoiser: Denoiser) -> Iterator[None]:
-    """A context with ``denoiser``, if it is a module, in evaluation mode; then each of its modules is as before."""
-    modes = [(module, module.training) for module in denoiser.modules()] if isinstance(denoiser, nn.Module) else []
-    if modes:
-        denoiser.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def expand_sigma(sigma: float | Tensor, x: Tensor) -> Tensor:

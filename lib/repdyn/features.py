@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from repdyn.denoisers import evaluating
+from repdyn._torch import autocast, evaluating
 from repdyn.images import to_unit_range
 
 __all__ = [
     "POSTERIOR",
-    "autocast",
     "check_precision",
     "default_device",
     "extract",
@@ -54,12 +53,6 @@ def check_precision(precision: str) -> None:
     """Raise ``ValueError`` unless ``precision`` is one that features can be measured in: 'float32' or 'bf16'."""
     if precision not in ("float32", "bf16"):
         raise ValueError(f"precision must be 'float32' or 'bf16', got {precision!r}")
-
-
-def autocast(device: torch.device | str, precision: str) -> torch.autocast:
-    """A context in which networks on ``device`` compute in ``precision``; errors are those of `check_precision`."""
-    check_precision(precision)
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
 
 
 @torch.no_grad()

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from repdyn import _checks
-from repdyn.denoisers import Denoiser, evaluating
+from repdyn._torch import evaluating
+from repdyn.denoisers import Denoiser
 
 __all__ = ["Churn", "State", "sample", "trajectory"]
 

@@ -97,7 +97,7 @@ def with_a_new_field(config: Any) -> Any:
         return tuple(map(with_a_new_field, config))
     if not is_dataclass(config):
         return config
-    values = {one.name: with_a_new_field(getattr(config, one.name)) for one in fields(config)}
+    values = {one.name: with_a_new_field(getattr(config, one.name)) for one in fields(config) if one.init}
     later = make_dataclass(
         type(config).__name__, [("flavour", str, field(default="plain"))], bases=(type(config),), frozen=True
     )

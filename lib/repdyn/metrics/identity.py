@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from repdyn import _checks
-from repdyn.denoisers import Denoiser, evaluating, expand_sigma
+from repdyn._torch import evaluating
+from repdyn.denoisers import Denoiser, expand_sigma
 
 __all__ = ["Closeness", "closeness", "jacobian_distance"]
 

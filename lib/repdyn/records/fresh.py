@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, fields, is_dataclass
 from typing import Any
 
-from repdyn.training import TrainConfig, config_from_dict
-
 __all__ = ["describe", "differences", "key", "plain", "require"]
 
 
@@ -28,9 +26,9 @@ def differences(
     """Why ``described``, from :func:`describe`, is not what is asked for: a line for each reason, none if it is.
 
     The recorded configuration is read as one of today's kind: a field that it lacks has its default, so that a new
-    field with a default makes nothing stale; a field that there is no more, another type or another value does. What a
-    :class:`repdyn.training.TrainConfig` was before, :func:`repdyn.training.config_from_dict` converts. A description
-    without a version has version 1.
+    field with a default makes nothing stale; a field that there is no more, another type or another value does. A
+    class with a ``from_dict`` reads its own, and may convert what an older form of it recorded. A description without
+    a version has version 1.
     """
     found = _differences(described.get("config"), config, "")
     asked = {"version": version, **(inputs or {})}
@@ -66,8 +64,8 @@ def key(config: Any) -> str:
 
 
 def _differences(there: Any, asked: Any, name: str) -> list[str]:
-    if isinstance(asked, TrainConfig) and isinstance(there, dict):
-        return _of_training(there, asked, name)
+    if hasattr(asked, "from_dict") and isinstance(there, dict):
+        return _of_its_own_making(there, asked, name)
     if is_dataclass(asked) and isinstance(there, dict):
         known = {field.name: field for field in fields(asked)}
         found = [f"{_within(name, key)}: is a field no more" for key in there if key not in known]
@@ -82,9 +80,9 @@ def _differences(there: Any, asked: Any, name: str) -> list[str]:
     return [] if _alike(there, asked := plain(asked)) else [_line(name or "config", there, asked)]
 
 
-def _of_training(there: dict[str, Any], asked: TrainConfig, name: str) -> list[str]:
+def _of_its_own_making(there: dict[str, Any], asked: Any, name: str) -> list[str]:
     try:
-        built = config_from_dict(there)
+        built = type(asked).from_dict(there)
     except (ValueError, TypeError, KeyError) as error:
         return [f"{name or 'config'}: {error}"]
     found = []

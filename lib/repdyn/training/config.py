@@ -133,6 +133,11 @@ class TrainConfig:
                 f"got {max(self.levels.sigmas)}: leave larger ones out, or choose another preconditioning"
             )
 
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> TrainConfig:
+        """:func:`config_from_dict`, by which a recorded configuration is read."""
+        return config_from_dict(values)
+
     @property
     def steps(self) -> int:
         """Number of optimiser steps."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from repdyn import datasets, features, pretrained, sampling
+from repdyn._torch import autocast
 from repdyn.chapters.generation import embeddings
 from repdyn.chapters.generation.embeddings import Judge
 from repdyn.datasets.subset import image_subset
@@ -141,7 +142,7 @@ def generate(
     above = [level for level in edm_sigmas(steps) if level > 1.1 * falling[0]]
     device = next(denoiser.parameters()).device
     estimates = {}
-    with features.autocast(device, precision):
+    with autocast(device, precision):
         for state in sampling.trajectory(denoiser, shape, [*above, *falling], seed=seed, to_zero=False):
             if state.sigma in falling:
                 with torch.no_grad():

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repdyn import datasets, features, sampling
+from repdyn._torch import autocast
 from repdyn.denoisers import dae_loss, edm_loss_weight
 from repdyn.features import POSTERIOR
 from repdyn.images import to_unit_range
@@ -146,7 +147,7 @@ def generate(
 ) -> Tensor:
     """``num`` images (num, *shape), in ``steps`` steps of Heun's method, from sigma 20 to 0.02 and then to 0."""
     device = next(denoiser.parameters()).device
-    with features.autocast(device, precision):
+    with autocast(device, precision):
         made = sampling.sample(denoiser, (num, *shape), edm_sigmas(steps, 0.02, 20.0), seed=seed)
     return made.float().cpu()
 
@@ -187,7 +188,7 @@ def losses(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, l
         weight = edm_loss_weight(torch.tensor(sigma), 0.5).item() / own.train[0].numel()
         for name, x0 in parts.items():
             noise = torch.randn(x0.shape, generator=generator)
-            with features.autocast(device, config.read_precision):
+            with autocast(device, config.read_precision):
                 estimate = denoiser((x0 + sigma * noise).to(device), sigma).float().cpu()
             found[f"{name}_loss"].append(weight * (estimate - x0).flatten(1).square().sum(1).mean().item())
             found[f"copy_{name}"].append(weight * dae_loss(copy, x0, sigma, noise).mean().item())
