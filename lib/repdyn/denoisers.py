@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -124,7 +124,7 @@ class EDMDenoiser(nn.Module):
 
     def feature_layers(self) -> dict[str, nn.Module]:
         """Layers whose activations can be read, in the order of the forward pass: name -> module."""
-        return self.model.feature_layers()
+        return cast(Any, self.model).feature_layers()
 
 
 class PlainDenoiser(nn.Module):
@@ -151,7 +151,7 @@ class PlainDenoiser(nn.Module):
 
     def feature_layers(self) -> dict[str, nn.Module]:
         """Layers whose activations can be read, in the order of the forward pass: name -> module."""
-        return self.model.feature_layers()
+        return cast(Any, self.model).feature_layers()
 
 
 class VPDenoiser(nn.Module):
@@ -166,6 +166,8 @@ class VPDenoiser(nn.Module):
     Raises ``ValueError`` for an unknown ``prediction_type`` and a schedule that does not fall strictly from below 1 to
     above 0. Source: Ho et al. (2020); Salimans and Ho (2022) for v; Karras et al. (2022), table 1.
     """
+
+    log_sigmas: Tensor
 
     def __init__(
         self,
@@ -219,4 +221,4 @@ class VPDenoiser(nn.Module):
 
     def feature_layers(self) -> dict[str, nn.Module]:
         """Layers whose activations can be read, in the order of the forward pass: name -> module."""
-        return self.model.feature_layers()
+        return cast(Any, self.model).feature_layers()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ def layers(denoiser: nn.Module) -> list[str]:
     """Names of the layers that :func:`extract` can read, in the order of the forward pass, the posterior last."""
     if not hasattr(denoiser, "feature_layers"):
         raise ValueError("denoiser has no feature_layers(), so it has no layers to read")
-    return [*denoiser.feature_layers(), POSTERIOR]
+    return [*cast(Any, denoiser).feature_layers(), POSTERIOR]
 
 
 def default_device() -> torch.device:
@@ -82,7 +83,7 @@ def extract(
     Raises ``ValueError`` for an unknown layer, ``pool`` or ``precision``, a wrong shape, NaN, or a sigma that is not
     positive.
     """
-    sigma, known = float(sigma), denoiser.feature_layers()
+    sigma, known = float(sigma), cast(Any, denoiser).feature_layers()
     layers = [*known, POSTERIOR] if layers is None else list(dict.fromkeys(layers))
     _check(layers, known, images, sigma, draws, pool)
     check_precision(precision)
@@ -130,7 +131,7 @@ def _read(
 def _hooks(
     hidden: list[str], known: dict[str, nn.Module], deepest: str | None, pool: str, activations: dict[str, Tensor]
 ) -> Iterator[None]:
-    def keep(name: str):
+    def keep(name: str) -> Callable[[nn.Module, tuple, Tensor], None]:
         def hook(_module: nn.Module, _inputs: tuple, activation: Tensor) -> None:
             activations[name] = _pooled(activation.float(), pool)
             if name == deepest:

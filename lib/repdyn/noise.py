@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 import numpy as np
 
 __all__ = ["PAPER_SIGMAS", "VP_TIMES", "ddpm_alpha_bar", "ddpm_sigma", "ddpm_timestep", "edm_sigmas", "vp_sigma"]
@@ -40,6 +42,10 @@ def ddpm_alpha_bar(num_steps: int = 1000, beta_min: float = 1e-4, beta_max: floa
     return np.cumprod(1 - np.linspace(beta_min, beta_max, num_steps))
 
 
+@overload
+def ddpm_sigma(timestep: int, alpha_bar: np.ndarray) -> float: ...
+@overload
+def ddpm_sigma(timestep: np.ndarray, alpha_bar: np.ndarray) -> np.ndarray: ...
 def ddpm_sigma(timestep: int | np.ndarray, alpha_bar: np.ndarray) -> float | np.ndarray:
     """Noise level of a DDPM time step: sigma_t = sqrt(1 - alpha_bar_t) / sqrt(alpha_bar_t).
 
@@ -55,6 +61,10 @@ def ddpm_sigma(timestep: int | np.ndarray, alpha_bar: np.ndarray) -> float | np.
     return float(sigma) if sigma.ndim == 0 else sigma
 
 
+@overload
+def ddpm_timestep(sigma: float, alpha_bar: np.ndarray) -> int: ...
+@overload
+def ddpm_timestep(sigma: np.ndarray, alpha_bar: np.ndarray) -> np.ndarray: ...
 def ddpm_timestep(sigma: float | np.ndarray, alpha_bar: np.ndarray) -> int | np.ndarray:
     """Time step whose noise level is nearest to ``sigma`` in log sigma."""
     sigma = np.asarray(sigma, dtype=float)
@@ -65,6 +75,10 @@ def ddpm_timestep(sigma: float | np.ndarray, alpha_bar: np.ndarray) -> int | np.
     return int(nearest) if nearest.ndim == 0 else nearest
 
 
+@overload
+def vp_sigma(time: float, beta_d: float = ..., beta_min: float = ...) -> float: ...
+@overload
+def vp_sigma(time: np.ndarray, beta_d: float = ..., beta_min: float = ...) -> np.ndarray: ...
 def vp_sigma(time: float | np.ndarray, beta_d: float = 19.9, beta_min: float = 0.1) -> float | np.ndarray:
     """Noise level at a time in (0, 1] of DDPM's schedule made continuous, sqrt(exp(beta_d t^2 / 2 + beta_min t) - 1).
 

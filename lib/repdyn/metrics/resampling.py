@@ -81,7 +81,7 @@ def unrelated_peaks(levels: int, draws: int, seed: int) -> np.ndarray:
 class PeakHeight(NamedTuple):
     """Height of a curve's peak above its two ends, each with a bootstrap interval, and where the peak is."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # the peak's place; a tuple's own index() is not needed here
     above_left: float
     left_interval: tuple[float, float]
     above_right: float

@@ -94,7 +94,7 @@ def minimise(objective: CrossEntropy, start: Tensor, max_iter: int, tol: float) 
     """
     x, (value, gradient) = start, objective(start)
     precondition = _bounded(objective)
-    pairs: list[tuple[Tensor, Tensor]] = []
+    pairs: list[tuple[Tensor, Tensor, Tensor]] = []
     active = torch.ones_like(value, dtype=torch.bool)
     promise = torch.zeros_like(value)
     for iteration in range(max_iter):

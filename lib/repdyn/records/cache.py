@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,7 @@ class FeatureFolder:
         lap()
 
 
-class LayerFeatures:
+class LayerFeatures(Sequence[Tensor]):
     """Features of one layer at S noise levels: a sequence of S tensors (N, D), each read when it is asked for."""
 
     def __init__(self, folder: FeatureFolder, name: str, levels: int) -> None:
@@ -128,7 +128,7 @@ class LayerFeatures:
     def __len__(self) -> int:
         return self.levels
 
-    def __getitem__(self, level: int) -> Tensor:
+    def __getitem__(self, level: int) -> Tensor:  # type: ignore[override]  # one at a time: no slices
         if not 0 <= level < self.levels:
             raise IndexError(f"level {level} of {self.levels}")
         with _opened(self.folder.file(level)) as file:
