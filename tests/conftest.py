@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from project import chapters, longest_first
 
-# Files that take longest, as measured; chapters, which take longer, come before them.
-SLOW_FILES = ["tests/book/test_build.py"]
+RECORDS = "test_the_shipped_records_agree"  # a parametrised test, each of whose records may take half a minute
+# Files that take longest, as measured: after the chapters, which take longer, and before everything else.
+SLOW_FILES = ["test_memorisation_curves", "test_processes", "test_training", "test_curves", "test_cli"]
+SLOW_FILES = ["tests/book/test_build.py", *(f"tests/unit/{name}.py" for name in SLOW_FILES)]
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 
@@ -37,20 +39,20 @@ def shared_data(monkeypatch: pytest.MonkeyPatch, session_cache: Path) -> Path:
 
 
 def unit_of_work(nodeid: str) -> str:
-    """What one process does: a chapter, or a file whose tests share what took long to make."""
+    """What one process does: a chapter, a record, or a file whose tests share what took long to make."""
     file, _, name = nodeid.partition("::")
-    chapter = re.search(r"\[\w+:([\w-]+)\]$", name)
-    return f"{file}{chapter[0]}" if chapter and file.endswith("test_chapters.py") else file
+    chapter = re.search(r"\[\w+:[\w-]+\]$", name) if file.endswith("/test_chapters.py") else None
+    return f"{file}{chapter[0]}" if chapter else nodeid if name.startswith(RECORDS) else file
 
 
-def place_in_queue(nodeid: str) -> int:
+def place_in_queue(nodeid: str) -> tuple[int, int]:
     """Longest first, so that processes side by side end together."""
     unit = unit_of_work(nodeid)
-    chapter = re.search(r"\[reader:([\w-]+)\]$", unit)
-    if chapter:
-        first = [path.stem for path in longest_first(chapters())]
-        return first.index(chapter[1])
-    return 100 + (SLOW_FILES.index(unit) if unit in SLOW_FILES else len(SLOW_FILES))
+    if chapter := re.search(r"\[reader:([\w-]+)\]$", unit):
+        return 0, [path.stem for path in longest_first(chapters())].index(chapter[1])
+    if unit in SLOW_FILES:
+        return 1, SLOW_FILES.index(unit)
+    return (2, 0) if unit == nodeid else (3, 0)
 
 
 @pytest.hookimpl(trylast=True)

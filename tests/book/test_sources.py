@@ -129,7 +129,7 @@ def test_code_passes_ruff(stem: str) -> None:
 
 
 def test_package_and_tests_pass_ruff() -> None:
-    complaints = lint.package()
+    complaints = lint.ruff()
     assert not complaints, complaints
 
 
