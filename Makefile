@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses auto --maxprocesses 4
 OF_CHAPTERS := tests/chapters/test_chapters.py tests/chapters/test_other_weights.py tests/book/test_html.py
 OF_RECORDS := tests/unit/test_cli.py::test_the_shipped_records_agree_with_the_shipped_weights
 
-.PHONY: help setup reader book serve chapter notebooks check test baselines bench lint clean
+.PHONY: help setup reader book serve chapter notebooks check test baselines bench lint architecture clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench: setup ## time the package side by side with others, write benchmarks/RESU
 
 lint: setup ## style, layout, types, who imports whom, the chapters' cells: ruff, mypy, import-linter
 	@$(PY) tools/lint.py
+
+architecture: setup ## draw the picture in ARCHITECTURE.md anew, from the imports
+	@$(PY) tools/architecture.py
 
 clean: ## remove what was built; the environments stay
 	rm -rf _build .pytest_cache .ruff_cache .mypy_cache
