@@ -66,12 +66,16 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     "theory.subspaces": {
         "rounds, moved, shares = (0, 2.0": "any number above the tolerance starts the loop",
         "torch.zeros(len(x), len(frames))": "the first shares are only compared with",
+        "common - (1 - overlap)": "a basis turned round spans the same subspace",
+        "moved > 0.0001": "equality is an accident of rounding",
+        "max_rounds: int=201": "a limit for what does not stand still",
     },
     "noise": {
         "sigma = np.asarray(sigma)": "a logarithm takes whole numbers too",
         "time = np.asarray(time)": "so does a polynomial",
     },
     "denoisers": {"edm_loss_weight(self.sigma_data, sigma)": "symmetric"},
+    "features": {"native or native()": "differs only where torch does not know the processor"},
     "probes.levels": {
         "*_TOGETHER = 30000000.0": "portions bound the memory",
         "*together = max(1, int(_TOGETHER": "portions bound the memory",

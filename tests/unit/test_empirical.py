@@ -36,6 +36,15 @@ def test_one_sample_is_all_that_is_ever_returned() -> None:
         torch.testing.assert_close(kind(data)(normal(2, 3, seed=1), 0.5), data.expand(2, 3))
 
 
+def test_the_filter_of_fewer_samples_than_numbers() -> None:
+    """Guards the principal components where they do not span the space: 3 samples of 5 numbers."""
+    data, x = normal(3, 5), normal(2, 5, seed=1)
+    off = data - data.mean(0)
+    C = off.mT @ off / 3
+    expected = data.mean(0) + (x - data.mean(0)) @ torch.linalg.solve(C + 0.25 * torch.eye(5).double(), C)
+    torch.testing.assert_close(LinearDenoiser(data)(x, 0.5), expected)
+
+
 def test_it_returns_the_nearest_sample_at_low_noise_and_the_mean_at_high() -> None:
     data, x = normal(50, 4), normal(20, 4, seed=1)
     nearest = data[torch.cdist(x, data).argmin(1)]
