@@ -15,12 +15,12 @@ from repdyn.chapters.recovery import measure as recovery
 from repdyn.chapters.recovery.measure import (
     EVEN_LEVELS,
     RecoveryConfig,
-    World,
-    losses,
+    SubspaceWorld,
     measure,
     paired_difference,
     phases,
     pick,
+    start_losses,
     success,
     train_starts,
 )
@@ -33,7 +33,7 @@ from repdyn.training import TrainConfig, batches, train
 
 MODEL = NoisyMoLRG.random(n=12, d=2, K=3, delta=0.2, seed=0)
 DATA = MODEL.sample(600, seed=1)[0].float()
-TINY = RecoveryConfig(World(n=12, d=2, K=2, num=200), ("0.3", "k-subspaces"), starts=2, worlds=2, steps=20)
+TINY = RecoveryConfig(SubspaceWorld(n=12, d=2, K=2, num=200), ("0.3", "k-subspaces"), starts=2, worlds=2, steps=20)
 
 
 def last(starts: MoLRGStarts, *args: object, **options: object) -> MoLRGStarts:
@@ -159,10 +159,10 @@ def test_losses_are_lowest_at_the_true_bases() -> None:
     other = random_bases(3, 12, 2, seed=9).float()
     true = torch.stack(MODEL.bases).float()
     starts.bases = torch.stack([true, true.flip(0), other])
-    values = losses(starts, DATA)
+    values = start_losses(starts, DATA)
     assert values[0].item() == pytest.approx(values[1].item(), rel=1e-5)
     assert values[2] > 1.1 * values[0]
-    assert torch.equal(values, losses(starts, DATA[:, None].expand(-1, 3, -1)))
+    assert torch.equal(values, start_losses(starts, DATA[:, None].expand(-1, 3, -1)))
     generator, total = torch.Generator().manual_seed(1), 0.0
     for sigma in (0.1, 0.2, 0.3, 0.5, 0.7, 1.0):
         noise = torch.randn(DATA.shape, generator=generator)
@@ -175,7 +175,7 @@ def test_lines_are_recovered_from_every_start_to_a_hundredth() -> None:
 
     Labelled principal components reach 0.005 with them; with d = 2 five starts of ten are lost (measured).
     """
-    world = World(n=20, d=1, K=3, delta=0.1, num=50_000)
+    world = SubspaceWorld(n=20, d=1, K=3, delta=0.1, num=50_000)
     x, labels = world.model().sample(world.num, 1)
     true = world.model().bases
     oracle = match_subspaces(class_bases(x, labels, 1), true).angles.max()
@@ -218,7 +218,7 @@ def test_angles_are_those_of_the_method() -> None:
 
 
 def test_starting_from_the_truth_stays_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    def truth(config: RecoveryConfig, world: World, data: torch.Tensor, method: str) -> torch.Tensor:
+    def truth(config: RecoveryConfig, world: SubspaceWorld, data: torch.Tensor, method: str) -> torch.Tensor:
         return torch.stack([torch.stack(world.model().bases)] * config.starts)
 
     config = replace(TINY, methods=("k-subspaces first",), worlds=1)

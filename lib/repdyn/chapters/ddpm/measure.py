@@ -29,12 +29,12 @@ __all__ = [
     "PAPER_TIMESTEPS",
     "LearningConfig",
     "SweepConfig",
-    "World",
+    "SampledWorld",
     "distance",
-    "learn",
-    "losses",
+    "learn_mixture",
+    "excess_losses",
     "measure",
-    "measure_sweep",
+    "measure_learning",
     "readings",
     "sigmas",
     "world",
@@ -86,7 +86,7 @@ class SweepConfig:
     seeds: tuple[int, ...] = (0, 1, 2)
 
 
-class World(NamedTuple):
+class SampledWorld(NamedTuple):
     """The distribution, training samples (N, n), labelled samples (M, n), (M,) for probes, and test sets like these."""
 
     model: NoisyMoLRG
@@ -100,16 +100,16 @@ def sigmas(config: LearningConfig) -> np.ndarray:
     return np.asarray(ddpm_sigma(np.array(config.timesteps), ddpm_alpha_bar()))
 
 
-def world(config: LearningConfig) -> World:
+def world(config: LearningConfig) -> SampledWorld:
     """Draw the subspaces and the samples of a configuration, the latter in float32."""
     model = NoisyMoLRG.random(config.n, config.d, config.K, config.delta, seed=config.seed)
     sizes = [config.num_train, config.num_probe, *[config.num_test] * config.num_tests]
     draws = [model.sample(num, seed=1000 * (config.seed + 1) + i) for i, num in enumerate(sizes)]
     (x, _), probed, *tests = [(x.float(), labels) for x, labels in draws]
-    return World(model, x, probed, tests)
+    return SampledWorld(model, x, probed, tests)
 
 
-def learn(config: LearningConfig, data: Tensor) -> Iterator[tuple[int, nn.Module]]:
+def learn_mixture(config: LearningConfig, data: Tensor) -> Iterator[tuple[int, nn.Module]]:
     """Train the MLP of a configuration on ``data`` (N, n), yielding (samples seen, denoiser) at each checkpoint.
 
     The denoiser is the live one: measure it before going on.
@@ -153,16 +153,16 @@ def measure(config: LearningConfig) -> dict[str, Any]:
     """
     own, levels = world(config), sigmas(config)
     checkpoints = []
-    for images, denoiser in learn(config, own.x):
+    for images, denoiser in learn_mixture(config, own.x):
         last = config.layers and images >= config.images
-        entry = {"images": images, **losses(denoiser, own, levels, config.seed)}
+        entry = {"images": images, **excess_losses(denoiser, own, levels, config.seed)}
         checkpoints.append(entry | readings(denoiser, own, config, hidden=last))
-    linear = losses(LinearDenoiser(own.x), own, levels, config.seed)["excess"]
+    linear = excess_losses(LinearDenoiser(own.x), own, levels, config.seed)["excess"]
     return {"sigmas": levels.tolist(), "linear_excess": linear, "checkpoints": checkpoints}
 
 
 @torch.no_grad()
-def losses(denoiser: Denoiser, own: World, levels: np.ndarray, seed: int) -> dict[str, list[float]]:
+def excess_losses(denoiser: Denoiser, own: SampledWorld, levels: np.ndarray, seed: int) -> dict[str, list[float]]:
     """``excess``, ``train_loss``, ``memorised`` of :func:`measure`, each (S,), of any denoiser."""
     (test, _), empirical = own.tests[0], EmpiricalDenoiser(own.x)
     train = own.x[torch.arange(len(test)) % len(own.x)]
@@ -181,7 +181,7 @@ def losses(denoiser: Denoiser, own: World, levels: np.ndarray, seed: int) -> dic
 
 
 def readings(
-    denoiser: nn.Module, own: World, config: LearningConfig, *, hidden: bool = False
+    denoiser: nn.Module, own: SampledWorld, config: LearningConfig, *, hidden: bool = False
 ) -> dict[str, list[list[float]]]:
     """Accuracy and CSNR (T, S) of the posterior estimates of clean input and, with ``hidden``, of the second layer.
 
@@ -204,7 +204,7 @@ def readings(
     return {key: np.transpose(values).tolist() for key, values in columns.items()}
 
 
-def measure_sweep(
+def measure_learning(
     config: SweepConfig, *, cache: str | os.PathLike | None = None, progress: bool = False
 ) -> dict[str, Any]:
     """:func:`measure` for the base and for every change of it, with every seed.

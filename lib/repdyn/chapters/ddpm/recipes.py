@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from repdyn.chapters.ddpm.measure import LearningConfig, SweepConfig, measure_sweep
+from repdyn.chapters.ddpm.measure import LearningConfig, SweepConfig, measure_learning
 from repdyn.records import Recipe
 
 __all__ = ["RECIPES"]
@@ -28,7 +28,7 @@ _LEARNING_SLICE = replace(
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
         "ddpm-learning",
-        measure_sweep,
+        measure_learning,
         SweepConfig(_LEARNING, (_PAPER_WIDTH, *((change, *_SHORT) for change in _LEARNING_CHANGES))),
         SweepConfig(_LEARNING_SLICE, ((("num_train", 20),),), seeds=(0,)),
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from repdyn.chapters.memorisation.measure import MemoryConfig
-from repdyn.chapters.memorisation.sweep import MemorySweep, measure_sweep
+from repdyn.chapters.memorisation.sweep import MemorySweep, measure_memorisation
 from repdyn.records import Recipe
 
 __all__ = ["RECIPES"]
@@ -27,6 +27,9 @@ _MEMORY_SLICE = MemoryConfig(
 
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
-        "memorisation-sweep", measure_sweep, MemorySweep(MemoryConfig(), _MEMORY_CHANGES), MemorySweep(_MEMORY_SLICE)
+        "memorisation-sweep",
+        measure_memorisation,
+        MemorySweep(MemoryConfig(), _MEMORY_CHANGES),
+        MemorySweep(_MEMORY_SLICE),
     ),
 )

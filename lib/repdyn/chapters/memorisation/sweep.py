@@ -18,7 +18,7 @@ from repdyn.metrics import sliced_wasserstein
 from repdyn.networks.unet import UNetConfig
 from repdyn.records import sweeps
 
-__all__ = ["MemorySweep", "by_size", "learn", "measure", "measure_sweep", "plan"]
+__all__ = ["MemorySweep", "by_size", "learn_images", "measure", "measure_memorisation", "plan"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def plan(config: MemoryConfig, resolution: int, channels: int = 1) -> training.T
     )  # fmt: skip
 
 
-def learn(
+def learn_images(
     config: MemoryConfig, train: Tensor, state_file: str | os.PathLike | None = None
 ) -> Iterator[tuple[int, nn.Module]]:
     """Train on ``train`` (N, C, H, W), yielding (images seen, averaged denoiser) at each checkpoint not passed yet.
@@ -73,7 +73,7 @@ def measure(config: MemoryConfig, folder: Path | None = None) -> dict[str, Any]:
         found = {int(path.stem): json.loads(path.read_text()) for path in sorted(folder.glob("[0-9]*.json"))}
         if not _complete(config, own, found, state):
             state.unlink()
-    for images, denoiser in learn(config, own.train, state):
+    for images, denoiser in learn_images(config, own.train, state):
         if images not in found:
             found[images] = json.loads(json.dumps(read(denoiser, own, config)))  # what a file would give
             if folder is not None:
@@ -93,7 +93,7 @@ def _complete(config: MemoryConfig, own: Scene, found: dict[int, Any], state: Pa
     return all(step * trained.batch_size in found for step in trained.halvings(config.checkpoints) if step <= done)
 
 
-def measure_sweep(
+def measure_memorisation(
     config: MemorySweep, *, cache: str | os.PathLike | None = None, progress: bool = False
 ) -> dict[str, Any]:
     """:func:`measure` for every change of the base with each of its seeds.
@@ -110,7 +110,7 @@ def measure_sweep(
 def by_size(runs: list[dict[str, Any]], base: MemoryConfig, width: int, seed: int = 0) -> dict[int, dict[str, Any]]:
     """Size of the training set -> checkpoint after ``base.images``, of runs with ``width`` and ``seed``; sizes rise.
 
-    ``runs`` are those of :func:`measure_sweep`. Raises ``ValueError`` if there is none.
+    ``runs`` are those of :func:`measure_memorisation`. Raises ``ValueError`` if there is none.
     """
     found: dict[int, dict[str, Any]] = {}
     for run in runs:

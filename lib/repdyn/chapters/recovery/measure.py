@@ -24,12 +24,12 @@ from repdyn.training import Step, TrainConfig, train
 __all__ = [
     "EVEN_LEVELS",
     "RecoveryConfig",
-    "World",
-    "losses",
+    "SubspaceWorld",
     "measure",
     "paired_difference",
     "phases",
     "pick",
+    "start_losses",
     "success",
     "train_starts",
 ]
@@ -41,7 +41,7 @@ _JUDGING_LEVELS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 
 
 @dataclass(frozen=True)
-class World:
+class SubspaceWorld:
     """A noisy MoLRG in R^n with K subspaces of dimension d, cosines ``overlap`` between them, and ``num`` samples."""
 
     n: int = 50
@@ -64,11 +64,12 @@ class RecoveryConfig:
     A method is a schedule of :func:`phases`; 'k-subspaces' or 'em', from random starts; 'k-subspaces first', which
     trains from what k-subspaces finds; 'wide', which trains twice as many subspaces; or 'alike', where all subspaces of
     a start begin close to each other; these three on ``remedy_schedule``. An
-    axis is the name of a field of :class:`World`, its values, and the methods there; the other fields stay as in
-    ``world``. Everywhere there are ``worlds`` draws of the subspaces and the data, with ``starts`` random starts each.
+    axis is the name of a field of :class:`SubspaceWorld`, its values, and the methods there; the other fields stay as
+    in ``world``. Everywhere there are ``worlds`` draws of the subspaces and the data, with ``starts`` random starts
+    each.
     """
 
-    world: World = World()
+    world: SubspaceWorld = SubspaceWorld()
     methods: tuple[str, ...] = ("even", "0.3", "k-subspaces", "em")
     axes: tuple[tuple[str, tuple[float, ...], tuple[str, ...]], ...] = ()
     remedy_schedule: str = "0.3"
@@ -142,7 +143,7 @@ def train_starts(
         denoiser = step.denoiser
 
 
-def losses(denoiser: MoLRGStarts, data: Tensor, seed: int = 0) -> Tensor:
+def start_losses(denoiser: MoLRGStarts, data: Tensor, seed: int = 0) -> Tensor:
     """Error over sigma^2 of every start (S,), a number, averaged over ``data``, (N, n) or (N, S, n), and six levels.
 
     All starts see the same noise, so that their losses can be compared.
@@ -234,11 +235,11 @@ def _cell(cell: _Cell, _folder: Path | None) -> dict[str, Any]:
         found = trained.bases.detach()
         judge = MoLRGStarts(len(found), worlds[0].n, worlds[0].d, worlds[0].K, worlds[0].delta)
         judge.bases = torch.stack(true).repeat_interleave(config.starts, 0)
-        result["losses"] = (losses(trained, data[:1000]) / losses(judge, data[:1000])).tolist()
+        result["losses"] = (start_losses(trained, data[:1000]) / start_losses(judge, data[:1000])).tolist()
     return result | {"angles": [_angle(bases, true[i // config.starts]) for i, bases in enumerate(found)]}
 
 
-def _trained(config: RecoveryConfig, worlds: list[World], data: Tensor, method: str) -> MoLRGStarts:
+def _trained(config: RecoveryConfig, worlds: list[SubspaceWorld], data: Tensor, method: str) -> MoLRGStarts:
     world, remedy = worlds[0], method in ("wide", "alike", "k-subspaces first")
     K = world.K * (2 if method == "wide" else 1)
     alike = 0.1 if method == "alike" else None
@@ -251,7 +252,7 @@ def _trained(config: RecoveryConfig, worlds: list[World], data: Tensor, method: 
     return step.ema
 
 
-def _alternated(config: RecoveryConfig, world: World, data: Tensor, method: str) -> Tensor:
+def _alternated(config: RecoveryConfig, world: SubspaceWorld, data: Tensor, method: str) -> Tensor:
     """Bases (starts, K, n, d)."""
     first = [random_bases(world.K, world.n, world.d, config.seed + 1000 + start) for start in range(config.starts)]
     return torch.stack([alternate(data, b, delta=world.delta if method == "em" else None).bases for b in first])

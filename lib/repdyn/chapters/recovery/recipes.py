@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from repdyn.chapters.recovery import clusters, measure
 from repdyn.chapters.recovery.clusters import ClusterConfig
-from repdyn.chapters.recovery.measure import RecoveryConfig, World
+from repdyn.chapters.recovery.measure import RecoveryConfig, SubspaceWorld
 from repdyn.records import Recipe
 
 __all__ = ["RECIPES"]
@@ -28,7 +28,12 @@ _RECOVERY = RecoveryConfig(
 )
 # Well apart, so that the last bit of a processor's sum decides no start: angles are far from the bound on both sides.
 _RECOVERY_SLICE = RecoveryConfig(
-    World(n=12, d=2, K=2, num=500), ("0.3", "k-subspaces"), (("num", (2000,), ("0.3",)),), worlds=1, starts=3, steps=300
+    SubspaceWorld(n=12, d=2, K=2, num=500),
+    ("0.3", "k-subspaces"),
+    (("num", (2000,), ("0.3",)),),
+    worlds=1,
+    starts=3,
+    steps=300,
 )
 
 
