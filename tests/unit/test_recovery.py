@@ -16,10 +16,10 @@ from repdyn.chapters.recovery.measure import (
     EVEN_LEVELS,
     RecoveryConfig,
     SubspaceWorld,
+    dataset,
     measure,
     paired_difference,
     phases,
-    pick,
     start_losses,
     success,
     train_starts,
@@ -200,9 +200,23 @@ def test_what_is_returned(tmp_path: Path) -> None:
         assert len(cell["angles"]) == 4 and len(cell["oracle"]) == 2
         assert max(cell["angles"]) <= math.pi / 2 + 1e-6
         assert (cell["losses"] is None) == (cell["method"] in ("k-subspaces", "em"))
-    assert pick(result, "0.3", num=400)["oracle"][0] < pick(result, "0.3", num=100)["oracle"][0]
-    with pytest.raises(ValueError, match="nothing was measured for 'even'"):
-        pick(result, "even")
+    data = dataset(result, config)
+    assert data.angles.dims == ("approach", "setting", "world", "start")
+    assert data.setting.values.tolist() == ["base", "num=100", "num=400"] and data.num.values.tolist() == [
+        200,
+        100,
+        400,
+    ]
+    for cell, setting in zip(result["cells"][4:], data.setting.values, strict=False):
+        at = data.sel(approach=cell["method"], setting=setting)
+        np.testing.assert_array_equal(at.angles.values.ravel(), cell["angles"])
+        np.testing.assert_array_equal(at.oracle, cell["oracle"])
+    oracle = data.oracle.sel(approach="0.3")
+    assert oracle.sel(setting="num=400")[0] < oracle.sel(setting="num=100")[0]
+    assert np.isnan(success(data.angles.sel(approach="em", setting="num=400"))), "not measured"
+    assert data.losses.sel(approach="em").isnull().all()
+    with pytest.raises(KeyError, match="approach"):
+        data.sel(approach="even")
 
 
 def test_angles_are_those_of_the_method() -> None:
@@ -251,16 +265,22 @@ def test_an_interrupted_measurement_goes_on(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_paired_differences_are_over_worlds() -> None:
+    config = RecoveryConfig(worlds=2, starts=2)
+
     def cell(method: str, angles: list[float], **changed: float) -> dict:
-        return {"method": method, "changed": changed, "angles": angles}
+        return {"method": method, "changed": changed, "angles": angles, "losses": None, "oracle": [0.1, 0.1]}
+
+    def compared(second: str) -> tuple[float, float]:
+        return paired_difference(dataset({"cells": cells}, config), "a", second)
 
     cells = [cell("a", [0.1, 0.1, 0.1, 1.0]), cell("b", [0.1, 1.0, 1.0, 1.0]), cell("b", [1.0] * 4, n=3)]
-    assert paired_difference({"cells": cells}, "a", "b", 2) == (0.5, 0.0)
+    assert compared("b") == (0.5, 0.0)
     cells += [cell("a", [1.0] * 4, n=3)]
-    mean, error = paired_difference({"cells": cells}, "a", "b", 2)
+    mean, error = compared("b")
     assert mean == 0.25 and error == pytest.approx(np.std([0.5, 0.5, 0, 0], ddof=1) / 2)
+    cells += [cell("c", [0.1] * 4, K=2)]
     with pytest.raises(ValueError, match="side by side in fewer than two worlds"):
-        paired_difference({"cells": cells}, "a", "c", 2)
+        compared("c")
 
 
 def test_success_is_the_share_below_half_a_radian() -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 
 from repdyn.metrics import class_bases, match_subspaces
@@ -25,10 +25,10 @@ __all__ = [
     "EVEN_LEVELS",
     "RecoveryConfig",
     "SubspaceWorld",
+    "dataset",
     "measure",
     "paired_difference",
     "phases",
-    "pick",
     "start_losses",
     "success",
     "train_starts",
@@ -159,32 +159,51 @@ def start_losses(denoiser: MoLRGStarts, data: Tensor, seed: int = 0) -> Tensor:
 
 
 def success(angles: object) -> float:
-    """Share of starts that found every subspace: whose largest angle (S,) is below half a radian."""
-    return float((np.asarray(angles) < _RECOVERED).mean())
+    """Share of starts that found every subspace: whose largest angle is below half a radian; NaN for NaN.
+
+    ``angles`` may have any shape, such as (world, start).
+    """
+    angles = np.asarray(angles)
+    return float("nan") if np.isnan(angles).any() else float((angles < _RECOVERED).mean())
 
 
-def pick(result: dict[str, Any], method: str, **changed: float) -> dict[str, Any]:
-    """The cell of :func:`measure` for a method where ``changed`` differs from the base; ``ValueError`` if none is."""
+def dataset(result: dict[str, Any], config: RecoveryConfig) -> xr.Dataset:
+    """What :func:`measure` returned for ``config``, its axes by name: ``approach``, ``setting``, ``world``, ``start``.
+
+    An approach is a method. ``angles`` and ``losses`` have all four axes, ``oracle`` the first three. A setting is
+    called 'base' or by what changed, as in 'num=400', and has the fields of its :class:`SubspaceWorld` as coordinates.
+    NaN stands where nothing was measured, and for the losses of a method that is not trained.
+    """
+    settings = {_called(cell["changed"]): asdict(config.world) | cell["changed"] for cell in result["cells"]}
+    methods = list(dict.fromkeys(cell["method"] for cell in result["cells"]))
+    shape = (len(methods), len(settings), config.worlds, config.starts)
+    found = {key: np.full(shape, np.nan) for key in ("angles", "losses")} | {"oracle": np.full(shape[:3], np.nan)}
     for cell in result["cells"]:
-        if cell["method"] == method and cell["changed"] == changed:
-            return cell
-    raise ValueError(f"nothing was measured for {method!r} at {changed}: see the configuration for what was")
+        place = methods.index(cell["method"]), list(settings).index(_called(cell["changed"]))
+        for key, values in found.items():
+            if cell[key] is not None:
+                values[place] = np.reshape(cell[key], values.shape[2:])
+    axes = ("approach", "setting", "world", "start")
+    fields = {name: ("setting", [world[name] for world in settings.values()]) for name in asdict(config.world)}
+    return xr.Dataset(
+        {key: (axes[: values.ndim], values) for key, values in found.items()},
+        {"approach": methods, "setting": list(settings), **fields},
+    )
 
 
-def paired_difference(result: dict[str, Any], first: str, second: str, worlds: int) -> tuple[float, float]:
+def _called(changed: dict[str, float]) -> str:
+    return ", ".join(f"{name}={value:g}" for name, value in changed.items()) or "base"
+
+
+def paired_difference(data: xr.Dataset, first: str, second: str) -> tuple[float, float]:
     """Mean success rate of ``first`` less that of ``second``, and its standard error over pairs.
 
-    A pair is one of the ``worlds`` of a cell where both were measured: the same data and, for trainings, the same
-    starts. Raises ``ValueError`` when there are fewer than two pairs.
+    ``data`` is a :func:`dataset`. A pair is one of its worlds in a setting where both were measured: the same data and,
+    for trainings, the same starts. Raises ``ValueError`` when there are fewer than two pairs.
     """
-    rivals = {json.dumps(cell["changed"]): cell["angles"] for cell in result["cells"] if cell["method"] == second}
-    pairs = [
-        (cell["angles"], rivals[json.dumps(cell["changed"])])
-        for cell in result["cells"]
-        if cell["method"] == first and json.dumps(cell["changed"]) in rivals
-    ]
-    split = [[np.split(np.array(angles), worlds) for angles in pair] for pair in pairs]
-    differences = [success(a) - success(b) for ours, theirs in split for a, b in zip(ours, theirs)]
+    rates = (data.angles < _RECOVERED).mean("start").where(data.angles.notnull().all("start"))
+    ours, theirs = (rates.sel(approach=method).values for method in (first, second))  # (setting, world)
+    differences = (ours - theirs)[~np.isnan(ours - theirs)]
     if len(differences) < 2:
         raise ValueError(f"{first!r} and {second!r} were measured side by side in fewer than two worlds")
     return float(np.mean(differences)), float(np.std(differences, ddof=1) / math.sqrt(len(differences)))
