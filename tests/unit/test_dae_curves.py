@@ -12,13 +12,15 @@ import torch
 from torch import nn
 
 from repdyn import training
-from repdyn.chapters.dae_ablations.measure import AblationConfig, measure_ablations, table
+from repdyn.chapters.dae_ablations.measure import AblationConfig, measure_ablations, repair_table
 from repdyn.chapters.weight_sharing import measure as dae_curves
 from repdyn.chapters.weight_sharing.measure import (
     SharingConfig,
     at_best_level,
     at_own_layer,
+    dataset,
     measure_sharing,
+    reading,
     standardised,
 )
 from repdyn.chapters.weight_sharing.runs import DAEConfig, learn, levels, make_denoiser, material, measure, pixels
@@ -153,6 +155,22 @@ def test_sharing_has_the_runs_of_each_kind_in_their_places(shared: tuple[dict, P
     assert result["untrained"]["images"] == 0 and result["pixels"] == pixels(TINY)
 
 
+def test_axes_of_the_sharing_have_names(shared: tuple[dict, Path]) -> None:
+    result = shared[0]
+    data = dataset(result)
+    assert data.test.dims == ("family", "kind", "stage", "seed", "layer", "sigma")
+    daes, late = result["families"]["vp"]["daes"], data.sel(family="vp", kind="daes", stage="end")
+    np.testing.assert_array_equal(late.test.sel(layer="hidden3", sigma=0.5), np.array(daes["test"])[:, 2, 1])
+    for key in ("error", "distance", "cka", "best", "images"):
+        np.testing.assert_array_equal(late[key], daes[key])
+    early = data.sel(family="none", kind="diffusion", stage="early")
+    np.testing.assert_array_equal(early.jacobian, result["families"]["none"]["diffusion"]["early"]["jacobian"])
+    assert late.seeds_apart.sel(likeness="cka") == daes["seeds_apart"][2]
+    assert data.test.sel(family="none", kind="long").isnull().all(), "it was not trained so long"
+    assert data.pixels == result["pixels"]
+    np.testing.assert_array_equal(data.untrained, result["untrained"]["test"])
+
+
 def test_distances_count_from_the_best_level(shared: tuple[dict, Path]) -> None:
     for kinds in shared[0]["families"].values():
         for kind in kinds.values():
@@ -197,9 +215,9 @@ def test_every_repair_is_a_configuration_whose_first_level_is_the_lowest() -> No
 
 def test_the_layer_is_chosen_on_validation_images() -> None:
     validation = [[[0.5, 0.9], [0.7, 0.8]]]  # one seed, two layers, two levels
-    kind = {"validation": validation, "test": [[[0.1, 0.2], [0.3, 0.4]]]}
-    assert at_own_layer(kind, one_model=False).tolist() == [[0.3, 0.2]]
-    assert at_own_layer(kind, one_model=True).tolist() == [[0.1, 0.2]]
+    kind = reading({"validation": validation, "test": [[[0.1, 0.2], [0.3, 0.4]]]}, "seed")
+    assert at_own_layer(kind, one_model=False).values.tolist() == [[0.3, 0.2]]
+    assert at_own_layer(kind, one_model=True).values.tolist() == [[0.1, 0.2]]
 
 
 def test_a_table_reads_the_lowest_level_and_the_one_that_validation_chooses() -> None:
@@ -210,7 +228,7 @@ def test_a_table_reads_the_lowest_level_and_the_one_that_validation_chooses() ->
         "test": [[[0, 0], [0.5, 0.4]]],
     }
     one = {"name": "one", "sigmas": [0.002], "validation": [[[0], [0.7]]], "test": [[[0], [0.6]]]}
-    assert table({"rows": [many, one]}, layer=1) == [
+    assert repair_table({"rows": [many, one]}, layer=1) == [
         {"name": "many", "low": [0.5], "best": [0.4]},
         {"name": "one", "low": [0.6], "best": None},
     ]
@@ -232,5 +250,5 @@ def test_a_sweep_that_makes_no_sense_is_refused() -> None:
 
 def test_the_level_is_chosen_by_validation_images_seed_by_seed() -> None:
     found = {"validation": [[[9, 9, 9], [1, 3, 2]], [[9, 9, 9], [5, 4, 3]]], "test": [[[0] * 3, [0.1, 0.2, 0.9]]] * 2}
-    accuracies, levels = at_best_level(found, 1)
-    assert accuracies.tolist() == [0.2, 0.1] and levels.tolist() == [1, 0]
+    accuracies, levels = at_best_level(reading(found, "seed").isel(layer=1))
+    assert accuracies.values.tolist() == [0.2, 0.1] and levels.values.tolist() == [1, 0]

@@ -6,14 +6,12 @@ import os
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from repdyn.chapters.weight_sharing.measure import at_best_level
+from repdyn.chapters.weight_sharing.measure import at_best_level, reading
 from repdyn.chapters.weight_sharing.runs import DAEConfig, measure, pixels
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.records import sweeps
 
-__all__ = ["REPAIRS", "AblationConfig", "measure_ablations", "table"]
+__all__ = ["REPAIRS", "AblationConfig", "measure_ablations", "repair_table"]
 
 
 Change = tuple[tuple[str, Any], ...]
@@ -73,13 +71,14 @@ def measure_ablations(
     return {"rows": rows, "pixels": pixels(config.base)}
 
 
-def table(result: dict[str, Any], layer: int) -> list[dict[str, Any]]:
+def repair_table(result: dict[str, Any], layer: int) -> list[dict[str, Any]]:
     """Rows of :func:`measure_ablations` as ``name``, ``low`` and ``best``: test accuracies of one layer, by seed.
 
     ``low`` is read at the row's first level, ``best`` at the one that validation images choose, None if there is one.
     """
     rows = []
     for row in result["rows"]:
-        low, (best, _) = np.array(row["test"])[:, layer, 0].tolist(), at_best_level(row, layer)
-        rows.append({"name": row["name"], "low": low, "best": best.tolist() if len(row["sigmas"]) > 1 else None})
+        found = reading(row, "seed").isel(layer=layer)
+        best = at_best_level(found)[0].values.tolist() if len(row["sigmas"]) > 1 else None
+        rows.append({"name": row["name"], "low": found.test.isel(sigma=0).values.tolist(), "best": best})
     return rows
