@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from repdyn import training
-from repdyn.chapters.dae_ablations.measure import AblationConfig, measure_ablations, repair_table
+from repdyn.chapters.dae_ablations.measure import REPAIRS, AblationConfig, measure_ablations, repair_table
 from repdyn.chapters.weight_sharing import measure as dae_curves
 from repdyn.chapters.weight_sharing.measure import (
     SharingConfig,
@@ -26,6 +26,7 @@ from repdyn.chapters.weight_sharing.measure import (
 from repdyn.chapters.weight_sharing.runs import DAEConfig, learn, levels, make_denoiser, material, measure, pixels
 from repdyn.denoisers import EDMDenoiser, PlainDenoiser, VPDenoiser
 from repdyn.noise import PAPER_SIGMAS
+from repdyn.records.variants import Variant, expand, grid
 
 TINY = DAEConfig(
     dataset="digits", pool=1, widths=(16, 16, 16), images=640, num_train=200, num_test=100, num_noisy=10, num_kept=20
@@ -190,7 +191,10 @@ def test_distances_count_from_the_best_level(shared: tuple[dict, Path]) -> None:
 def test_repairs_are_rows_and_share_runs_with_the_sharing(
     shared: tuple[dict, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repairs = (("as it is", ()), ("no preconditioning", (("preconditioning", "none"),)))
+    repairs = (
+        Variant((), (0, 1), "as it is"),
+        Variant((("preconditioning", "none"),), (0, 1), "no preconditioning"),
+    )
 
     def none_new(config: DAEConfig, folder: Path | None) -> dict:
         raise AssertionError(f"trained again: {config}")
@@ -202,15 +206,13 @@ def test_repairs_are_rows_and_share_runs_with_the_sharing(
     assert [row["name"] for row in result["rows"]] == ["as it is", "no preconditioning"]
     assert result["rows"][1]["sigmas"] == [0.002]
     assert np.array_equal(result["rows"][1]["test"], np.array(daes["test"])[:, :, :1])
-    (row,) = measure_ablations(AblationConfig(TINY, (("drop", (("dropout", 0.5),)),), (0,)))["rows"]
+    (row,) = measure_ablations(AblationConfig(TINY, grid(dropout=(0.5,), seeds=(0,))))["rows"]
     assert np.shape(row["test"]) == (1, 3, 1) and row["test"] != result["rows"][0]["test"][:1]
 
 
 def test_every_repair_is_a_configuration_whose_first_level_is_the_lowest() -> None:
-    names = [name for name, _ in dae_curves.REPAIRS]
-    assert len(set(names)) == len(names)
-    for _, change in dae_curves.REPAIRS:
-        assert levels(replace(DAEConfig(), **dict(change)))[0] == 0.002
+    assert len({repair.name for repair in REPAIRS}) == len(REPAIRS)
+    assert all(levels(run.config)[0] == 0.002 for run in expand(DAEConfig(), REPAIRS))
 
 
 def test_the_layer_is_chosen_on_validation_images() -> None:

@@ -28,6 +28,7 @@ from repdyn.chapters.memorisation.measure import (
 )
 from repdyn.chapters.memorisation.sweep import MemorySweep, by_size, learn_images, measure, measure_memorisation, plan
 from repdyn.probes import LinearProbe
+from repdyn.records.variants import grid
 from repdyn.theory.empirical import EmpiricalDenoiser, LinearDenoiser
 
 SMALL = MemoryConfig(
@@ -182,7 +183,8 @@ def test_a_state_goes_on_only_where_no_measurement_was_lost(tmp_path: Path, monk
 def test_a_sweep_is_each_change_with_its_own_seeds(tmp_path: Path) -> None:
     quick = replace(SMALL, images=320, checkpoints=1, sigmas=(0.3,))
     sweep = MemorySweep(
-        quick, (((("num_train", 8), ("images", 640), ("checkpoints", 2)), (0, 1)), ((("width", 4),), (2,)))
+        quick,
+        (*grid(num_train=(8,), images=(640,), checkpoints=(2,), seeds=(0, 1)), *grid(width=(4,), seeds=(2,))),
     )
     runs = measure_memorisation(sweep, cache=tmp_path)["runs"]
     assert [(run["change"].get("num_train"), run["seed"]) for run in runs] == [(8, 0), (8, 1), (None, 2)]

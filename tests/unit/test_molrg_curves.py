@@ -25,6 +25,7 @@ from repdyn.features import extract
 from repdyn.metrics import class_bases
 from repdyn.networks import MLPDenoiser, MoLRGDenoiser
 from repdyn.probes import LinearProbe
+from repdyn.records.variants import grid
 from repdyn.theory import csnr
 from repdyn.theory.empirical import EmpiricalDenoiser, LinearDenoiser
 
@@ -146,7 +147,9 @@ def test_readings_of_the_optimum_are_the_theory_and_of_a_filter_flat() -> None:
 
 
 def test_a_sweep_is_each_change_with_each_seed_and_goes_on_from_its_folder(tmp_path: Path, monkeypatch) -> None:
-    sweep = SweepConfig(TINY, ((("num_train", 20), ("checkpoints", 1)), (("delta", 0.3),)), seeds=(0, 1))
+    seeds = (0, 1)
+    changed = (*grid(num_train=(20,), checkpoints=(1,), seeds=seeds), *grid(delta=(0.3,), seeds=seeds))
+    sweep = SweepConfig(TINY, (*grid(seeds=seeds), *changed))
     runs = measure_learning(sweep, cache=tmp_path / "runs")["runs"]
     assert runs == json.loads(json.dumps(runs)), "plain lists only"
     expected = [({}, 0), ({}, 1), ({"num_train": 20, "checkpoints": 1}, 0)]
@@ -161,4 +164,4 @@ def test_a_sweep_is_each_change_with_each_seed_and_goes_on_from_its_folder(tmp_p
 
 def test_a_change_of_what_there_is_not_is_refused() -> None:
     with pytest.raises(TypeError, match="colour"):
-        measure_learning(SweepConfig(TINY, ((("colour", 1),),)))
+        measure_learning(SweepConfig(TINY, grid(colour=(1,))))

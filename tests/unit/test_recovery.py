@@ -27,13 +27,15 @@ from repdyn.chapters.recovery.measure import (
 from repdyn.denoisers import dae_loss
 from repdyn.metrics import class_bases, match_subspaces
 from repdyn.networks import MoLRGDenoiser, MoLRGStarts
+from repdyn.records.variants import grid
 from repdyn.theory.molrg import NoisyMoLRG
 from repdyn.theory.subspaces import alternate, random_bases
 from repdyn.training import TrainConfig, batches, train
 
 MODEL = NoisyMoLRG.random(n=12, d=2, K=3, delta=0.2, seed=0)
 DATA = MODEL.sample(600, seed=1)[0].float()
-TINY = RecoveryConfig(SubspaceWorld(n=12, d=2, K=2, num=200), ("0.3", "k-subspaces"), starts=2, worlds=2, steps=20)
+METHODS = ("0.3", "k-subspaces")
+TINY = RecoveryConfig(SubspaceWorld(n=12, d=2, K=2, num=200), grid(method=METHODS), starts=2, worlds=2, steps=20)
 
 
 def last(starts: MoLRGStarts, *args: object, **options: object) -> MoLRGStarts:
@@ -190,11 +192,12 @@ def test_lines_are_recovered_from_every_start_to_a_hundredth() -> None:
 
 
 def test_what_is_returned(tmp_path: Path) -> None:
-    config = replace(TINY, axes=(("num", (100, 400), ("0.3",)),), methods=(*TINY.methods, "em", "wide", "alike"))
+    methods = (*METHODS, "em", "wide", "alike")
+    config = replace(TINY, variants=(*grid(method=methods), *grid(num=(100, 400), method=("0.3",))))
     result = measure(config, cache=tmp_path)
     assert result == json.loads(json.dumps(result)), "plain numbers and lists"
     found = [(cell["changed"], cell["method"]) for cell in result["cells"]]
-    assert found[:5] == [({}, method) for method in config.methods]
+    assert found[:5] == [({}, method) for method in methods]
     assert found[5:] == [({"num": value}, "0.3") for value in (100, 400)]
     for cell in result["cells"]:
         assert len(cell["angles"]) == 4 and len(cell["oracle"]) == 2
@@ -221,7 +224,7 @@ def test_what_is_returned(tmp_path: Path) -> None:
 
 def test_angles_are_those_of_the_method() -> None:
     """The starts of one world follow those of the other, each compared with its own subspaces."""
-    config = replace(TINY, methods=("k-subspaces",), starts=3)
+    config = replace(TINY, variants=grid(method=("k-subspaces",)), starts=3)
     expected = []
     for seed in (0, 1000):
         model = replace(config.world, seed=seed).model()
@@ -235,7 +238,7 @@ def test_starting_from_the_truth_stays_there(monkeypatch: pytest.MonkeyPatch) ->
     def truth(config: RecoveryConfig, world: SubspaceWorld, data: torch.Tensor, method: str) -> torch.Tensor:
         return torch.stack([torch.stack(world.model().bases)] * config.starts)
 
-    config = replace(TINY, methods=("k-subspaces first",), worlds=1)
+    config = replace(TINY, variants=grid(method=("k-subspaces first",)), worlds=1)
     assert success(measure(config)["cells"][0]["angles"]) < 1
     monkeypatch.setattr(recovery, "_alternated", truth)
     cell = measure(config)["cells"][0]
@@ -248,7 +251,7 @@ def test_an_interrupted_measurement_goes_on(tmp_path: Path, monkeypatch: pytest.
     original, calls = recovery._cell, []
 
     def interrupted(*args: object) -> dict:
-        calls.append(args[0].method)
+        calls.append(args[0].trial.method)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return original(*args)
@@ -257,10 +260,10 @@ def test_an_interrupted_measurement_goes_on(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(KeyboardInterrupt):
         measure(TINY, cache=tmp_path)
     assert measure(TINY, cache=tmp_path) == whole
-    assert calls == [*TINY.methods[:2], TINY.methods[1]], "the first cell was not measured again"
-    assert measure(replace(TINY, methods=TINY.methods[1:]), cache=tmp_path)["cells"] == whole["cells"][1:]
+    assert calls == [*METHODS, METHODS[1]], "the first cell was not measured again"
+    assert measure(replace(TINY, variants=TINY.variants[1:]), cache=tmp_path)["cells"] == whole["cells"][1:]
     assert len(calls) == 3, "a cell depends on no other"
-    measure(replace(TINY, steps=21, methods=TINY.methods[:1]), cache=tmp_path)
+    measure(replace(TINY, steps=21, variants=TINY.variants[:1]), cache=tmp_path)
     assert len(calls) == 4, "but on the length of the training"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from repdyn.networks import MLPDenoiser
 from repdyn.noise import ddpm_alpha_bar, ddpm_sigma
 from repdyn.probes import fit_many
 from repdyn.records import sweeps
+from repdyn.records.variants import Variant, expand, grid
 from repdyn.theory import csnr
 from repdyn.theory.empirical import EmpiricalDenoiser, LinearDenoiser
 from repdyn.theory.molrg import NoisyMoLRG
@@ -79,11 +80,10 @@ class LearningConfig:
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """``base`` and each of ``changes`` to it, pairs of a field's name and a value, with each of ``seeds``."""
+    """The ``variants`` of ``base`` that are learned (:mod:`repdyn.records.variants`), each with its seeds."""
 
     base: LearningConfig
-    changes: tuple[tuple[tuple[str, float], ...], ...] = ()
-    seeds: tuple[int, ...] = (0, 1, 2)
+    variants: tuple[Variant, ...] = grid(seeds=(0, 1, 2))
 
 
 class SampledWorld(NamedTuple):
@@ -207,15 +207,15 @@ def readings(
 def measure_learning(
     config: SweepConfig, *, cache: str | os.PathLike | None = None, progress: bool = False
 ) -> dict[str, Any]:
-    """:func:`measure` for the base and for every change of it, with every seed.
+    """:func:`measure` for every variant of the base, with each of its seeds.
 
     Returns ``runs``, a list of results, each with its ``change``, a dictionary of the fields that differ from the base,
     and its ``seed``. With ``cache``, a folder, runs are kept there, and an interrupted sweep goes on from them.
     """
-    plans = [(dict(change), seed) for change in ((), *config.changes) for seed in config.seeds]
-    trainings = [replace(config.base, **change, seed=seed) for change, seed in plans]
-    results = sweeps.run(_measured, trainings, cache=cache, progress=progress)
-    return {"runs": [{"change": c, "seed": s, **result} for (c, s), result in zip(plans, results, strict=True)]}
+    runs = expand(config.base, config.variants)
+    results = sweeps.run(_measured, [run.config for run in runs], cache=cache, progress=progress)
+    told = [{"change": dict(run.variant.changes), "seed": run.config.seed} for run in runs]
+    return {"runs": [one | result for one, result in zip(told, results, strict=True)]}
 
 
 def _measured(config: LearningConfig, _folder: Path | None) -> dict[str, Any]:

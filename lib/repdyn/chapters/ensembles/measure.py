@@ -24,6 +24,7 @@ from repdyn.images import to_unit_range
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.records import sweeps
 from repdyn.records.cache import FeatureFolder, LayerFeatures, digest, identity
+from repdyn.records.variants import expand, grid
 from repdyn.training import TrainConfig
 
 __all__ = [
@@ -121,7 +122,8 @@ def measure(
     Raises ``ConnectionError`` for images that are not to be had, and :class:`repdyn.records.sweeps.SweepError` when a
     source fails; the others are kept.
     """
-    plans = [replace(config, sources=(source,)) for source in config.sources]
+    runs = expand(config, grid(sources=[(source,) for source in config.sources]))
+    plans = [run.config for run in runs]
     return {"results": sum(sweeps.run(_measured, plans, cache=cache, progress=progress, desc="sources"), [])}
 
 

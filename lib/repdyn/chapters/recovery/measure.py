@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from torch import Tensor
 from repdyn.metrics import class_bases, match_subspaces
 from repdyn.networks import MoLRGStarts
 from repdyn.records import sweeps
+from repdyn.records.variants import Variant, expand, grid
 from repdyn.theory.molrg import NoisyMoLRG
 from repdyn.theory.subspaces import alternate, overlapping, random_bases
 from repdyn.training import Step, TrainConfig, train
@@ -25,6 +26,7 @@ __all__ = [
     "EVEN_LEVELS",
     "RecoveryConfig",
     "SubspaceWorld",
+    "Trial",
     "dataset",
     "measure",
     "paired_difference",
@@ -58,20 +60,24 @@ class SubspaceWorld:
 
 
 @dataclass(frozen=True)
+class Trial(SubspaceWorld):
+    """A world, and the ``method`` by which its subspaces are looked for."""
+
+    method: str = "0.3"
+
+
+@dataclass(frozen=True)
 class RecoveryConfig:
-    """What is measured: every one of ``methods`` in ``world`` and along ``axes``.
+    """What is measured: ``variants`` (:mod:`repdyn.records.variants`) of a :class:`Trial` in ``world``.
 
     A method is a schedule of :func:`phases`; 'k-subspaces' or 'em', from random starts; 'k-subspaces first', which
     trains from what k-subspaces finds; 'wide', which trains twice as many subspaces; or 'alike', where all subspaces of
-    a start begin close to each other; these three on ``remedy_schedule``. An
-    axis is the name of a field of :class:`SubspaceWorld`, its values, and the methods there; the other fields stay as
-    in ``world``. Everywhere there are ``worlds`` draws of the subspaces and the data, with ``starts`` random starts
-    each.
+    a start begin close to each other; these three on ``remedy_schedule``. Everywhere there are ``worlds`` draws of the
+    subspaces and the data, with ``starts`` random starts each.
     """
 
     world: SubspaceWorld = SubspaceWorld()
-    methods: tuple[str, ...] = ("even", "0.3", "k-subspaces", "em")
-    axes: tuple[tuple[str, tuple[float, ...], tuple[str, ...]], ...] = ()
+    variants: tuple[Variant, ...] = grid(method=("even", "0.3", "k-subspaces", "em"))
     remedy_schedule: str = "0.3"
     worlds: int = 2
     starts: int = 10
@@ -219,32 +225,26 @@ def measure(
     ``oracle`` is for each world the angle that principal components of the labelled classes reach. Cells are the runs
     of a :func:`repdyn.records.sweeps.run`: with ``cache``, a folder, they are kept there one by one.
     """
-    plan = replace(config, methods=(), axes=())  # a cell depends on neither: with more of them the others stand
-    cells = [_Cell(plan, tuple(changed.items()), method) for changed, method in _jobs(config)]
+    plan = replace(config, variants=())  # a cell does not depend on them: with more of them the others stand
+    runs = expand(Trial(**asdict(config.world)), config.variants)
+    cells = [_Cell(plan, run.config, run.variant.changes) for run in runs]
     return {"cells": sweeps.run(_cell, cells, cache=cache, progress=progress, desc="recovery")}
 
 
 class _Cell(NamedTuple):
     config: RecoveryConfig
-    changed: tuple[tuple[str, float], ...]
-    method: str
-
-
-def _jobs(config: RecoveryConfig) -> list[tuple[dict[str, float], str]]:
-    jobs = [({}, method) for method in config.methods]
-    for axis, values, methods in config.axes:
-        jobs += [({axis: value}, method) for value in values for method in methods]
-    return jobs
+    trial: Trial
+    changes: tuple[tuple[str, Any], ...]
 
 
 def _cell(cell: _Cell, _folder: Path | None) -> dict[str, Any]:
-    config, changed, method = cell
-    worlds = [replace(config.world, **dict(changed), seed=config.world.seed + 1000 * i) for i in range(config.worlds)]
+    config, trial, method = cell.config, cell.trial, cell.trial.method
+    worlds = [replace(trial, seed=trial.seed + 1000 * i) for i in range(config.worlds)]
     models = [world.model() for world in worlds]
     samples = [model.sample(world.num, world.seed + 1) for model, world in zip(models, worlds)]
     true = [torch.stack(model.bases) for model in models]
-    supervised = [class_bases(data, labels, worlds[0].d) for data, labels in samples]
-    result = {"changed": dict(changed), "method": method}
+    supervised = [class_bases(data, labels, trial.d) for data, labels in samples]
+    result = {"changed": {name: value for name, value in cell.changes if name != "method"}, "method": method}
     result |= {"oracle": [_angle(bases, target) for bases, target in zip(supervised, true)], "losses": None}
     if method in ("k-subspaces", "em"):
         found = torch.cat([_alternated(config, world, data, method) for world, (data, _) in zip(worlds, samples)])
@@ -258,7 +258,7 @@ def _cell(cell: _Cell, _folder: Path | None) -> dict[str, Any]:
     return result | {"angles": [_angle(bases, true[i // config.starts]) for i, bases in enumerate(found)]}
 
 
-def _trained(config: RecoveryConfig, worlds: list[SubspaceWorld], data: Tensor, method: str) -> MoLRGStarts:
+def _trained(config: RecoveryConfig, worlds: Sequence[SubspaceWorld], data: Tensor, method: str) -> MoLRGStarts:
     world, remedy = worlds[0], method in ("wide", "alike", "k-subspaces first")
     K = world.K * (2 if method == "wide" else 1)
     alike = 0.1 if method == "alike" else None
