@@ -39,11 +39,11 @@ def expand(base: Config, variants: Iterable[Variant]) -> list[Run[Config]]:
 
     Raises ``TypeError`` for a change of a field that the base does not have.
     """
-    runs = []
+    runs: list[Run[Config]] = []
     for variant in variants:
         own: Any = replace(base, **dict(variant.changes))  # type: ignore[type-var]
-        seeds = [(seed, replace(own, seed=seed)) for seed in variant.seeds] or [(None, own)]
-        runs += [Run(variant, seed, config) for seed, config in seeds]
+        for seed in variant.seeds or (None,):
+            runs.append(Run(variant, seed, own if seed is None else replace(own, seed=seed)))
     return runs
 
 

@@ -16,28 +16,28 @@ from repdyn.records.variants import Variant, expand
 __all__ = ["REPAIRS", "AblationConfig", "measure_ablations", "repair_table"]
 
 
-#: The rows of Table 3 and those that go beyond it, by name: what of the base configuration changes.
+_CHANGES: dict[str, dict[str, Any]] = {
+    "untrained": {"images": 0},
+    "as it is": {},
+    "dropout 0.5": {"dropout": 0.5},
+    "dropout 0.9": {"dropout": 0.9},
+    "dropout 0.95": {"dropout": 0.95},
+    "EDM preconditioning": {"preconditioning": "edm"},
+    "three levels, near": {"sigmas": (0.002, 0.008, 0.023)},
+    "three levels, spread": {"sigmas": (0.002, 0.14, 3.257)},
+    "two levels, spread": {"sigmas": (0.002, 3.257)},
+    "five levels, spread": {"sigmas": (0.002, 0.023, 0.14, 0.585, 3.257)},
+    "ten levels": {"sigmas": PAPER_SIGMAS},
+    "all levels": {"sigmas": None, "read": PAPER_SIGMAS},
+    "no preconditioning": {"preconditioning": "none"},
+    "weight decay": {"weight_decay": 1.0},
+    "bottleneck": {"widths": (256, 32, 256)},
+    "ten levels, even weights": {"sigmas": PAPER_SIGMAS, "weighting": "none"},
+    "spread, EDM, dropout 0.5": {"sigmas": (0.002, 0.14, 3.257), "preconditioning": "edm", "dropout": 0.5},
+}
+#: The rows of Table 3 and those that go beyond it: what of the base configuration changes.
 REPAIRS: tuple[Variant, ...] = tuple(
-    Variant(tuple(changes.items()), (0, 1), name)
-    for name, changes in {
-        "untrained": {"images": 0},
-        "as it is": {},
-        "dropout 0.5": {"dropout": 0.5},
-        "dropout 0.9": {"dropout": 0.9},
-        "dropout 0.95": {"dropout": 0.95},
-        "EDM preconditioning": {"preconditioning": "edm"},
-        "three levels, near": {"sigmas": (0.002, 0.008, 0.023)},
-        "three levels, spread": {"sigmas": (0.002, 0.14, 3.257)},
-        "two levels, spread": {"sigmas": (0.002, 3.257)},
-        "five levels, spread": {"sigmas": (0.002, 0.023, 0.14, 0.585, 3.257)},
-        "ten levels": {"sigmas": PAPER_SIGMAS},
-        "all levels": {"sigmas": None, "read": PAPER_SIGMAS},
-        "no preconditioning": {"preconditioning": "none"},
-        "weight decay": {"weight_decay": 1.0},
-        "bottleneck": {"widths": (256, 32, 256)},
-        "ten levels, even weights": {"sigmas": PAPER_SIGMAS, "weighting": "none"},
-        "spread, EDM, dropout 0.5": {"sigmas": (0.002, 0.14, 3.257), "preconditioning": "edm", "dropout": 0.5},
-    }.items()
+    Variant(tuple(changes.items()), (0, 1), name) for name, changes in _CHANGES.items()
 )
 
 

@@ -43,12 +43,17 @@ def dataset(first: dict[str, Any], *others: dict[str, Any]) -> xr.Dataset:
         for found in result["results"]:
             levels = [axes["sigma"].index(sigma) for sigma in found.get("sigmas") or ()]
             for run in found["runs"]:
-                names = {"source": found["source"], "target": found["target"], "training": training, **run}
+                names: dict[str, Any] = {
+                    "source": found["source"],
+                    "target": found["target"],
+                    "training": training,
+                    **run,
+                }
                 place = tuple(axes[dim].index(names[dim]) for dim in _AXES)
                 for row, score in ((row, score) for row in ROWS if row in run for score in _SCORES):
                     data[score][1][(*place, ROWS.index(row))] = _number(run[row].get(score))
                 if levels:
-                    data["curve"][1][(*place, levels)] = run["curve"]
+                    data["curve"][1][place][levels] = run["curve"]
                     data["sigma_chosen"][1][place] = _number(run["sigma"])
     return xr.Dataset(data, axes)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from dataclasses import dataclass, replace
 from typing import Any
@@ -74,7 +73,7 @@ def measure_sharing(
     untrained = replace(config.base, images=0, sigmas=config.sigmas)
     flat = [one for group in plans.values() for one in group] + [untrained]
     found = dict(zip(flat, sweeps.run(measure, flat, cache=cache, progress=progress), strict=True))
-    families = {}
+    families: dict[str, dict[str, Any]] = {}
     for family in config.families:
         families[family] = {}
         for kind in _kinds(config, family):
@@ -127,7 +126,8 @@ def reading(found: dict[str, Any], *first: str) -> xr.Dataset:
     return xr.Dataset({key: ((*first, *dims), np.array(found[key])) for key, dims in axes.items() if key in found})
 
 
-_concat = functools.partial(xr.concat, data_vars="all", coords="minimal", compat="override", join="outer")
+def _concat(parts: list[xr.Dataset], dim: xr.Variable) -> xr.Dataset:
+    return xr.concat(parts, dim, data_vars="all", coords="minimal", compat="override", join="outer")
 
 
 def at_best_level(found: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
@@ -191,11 +191,11 @@ def _summary(runs: list[tuple[xr.Dataset, list[Tensor]]], config: SharingConfig)
         [_likeness(top, level, config.projections) for level in kept] for (_, kept), top in zip(runs, tops, strict=True)
     ]
     return {
-        **{key: values.values.tolist() for key, values in end.items()},
-        "early": {key: values.values.tolist() for key, values in early.items()},
+        **{str(key): values.values.tolist() for key, values in end.items()},
+        "early": {str(key): values.values.tolist() for key, values in early.items()},
         "best": best,
         **{key: [[level[i] for level in one] for one in apart] for i, key in enumerate(_LIKENESS)},
-        "seeds_apart": _likeness(*tops[:2], config.projections) if len(tops) > 1 else None,
+        "seeds_apart": _likeness(tops[0], tops[1], config.projections) if len(tops) > 1 else None,
     }
 
 
