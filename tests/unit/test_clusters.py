@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +42,15 @@ def test_the_nearest_subspace_is_the_most_probable_class() -> None:
     x, _ = model.sample(500, 1)
     expected = model.class_posterior(x, 0.0).argmax(1)
     assert torch.equal(nearest_subspace(x, torch.stack(model.bases)), expected)
+
+
+def test_finished_fits_are_kept(tmp_path: Path) -> None:
+    config = ClusterConfig("digits", num=200, components=8, dims=(1, 2), schedules=("0.3",), starts=2, steps=10)
+    whole = measure(config, cache=tmp_path)
+    kept = list(tmp_path.glob("*.json"))
+    assert len(kept) == 1 + 2 + 2, "k-means, k-subspaces and the denoiser"
+    kept[0].unlink()
+    assert measure(config, cache=tmp_path) == whole == measure(config)
 
 
 def test_what_is_returned_and_labels_only_judge(monkeypatch: pytest.MonkeyPatch) -> None:

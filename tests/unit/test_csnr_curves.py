@@ -12,7 +12,7 @@ import torch
 from scipy.stats import spearmanr
 
 from repdyn import datasets, features
-from repdyn.chapters.csnr_real.measure import CSNRConfig, measure, pick, summary
+from repdyn.chapters.csnr_real.measure import CSNRConfig, dataset, measure, summary
 from repdyn.curves import probe_curves, read_features
 from repdyn.denoisers import EDMDenoiser
 from repdyn.images import ImageSet, to_unit_range
@@ -206,23 +206,30 @@ def test_what_cannot_be_measured_is_refused(denoiser: EDMDenoiser, changes: dict
         measure(replace(CONFIG, **changes), denoiser)
 
 
-def test_picking_one_entry(denoiser: EDMDenoiser) -> None:
+def test_axes_have_names(denoiser: EDMDenoiser) -> None:
     result = measure(CONFIG, denoiser)
-    found = pick(result, "csnr", "posterior", "mean-off", 3)
+    data = dataset(result)
+    found = data.csnr.sel(layer="posterior", way="mean-off", rank=3)
     np.testing.assert_array_equal(found, result["csnr"][-1][2][1])
-    for wanted in (("nowhere",), ("posterior", "white"), ("posterior", "raw", 4)):
-        with pytest.raises(ValueError, match="was not measured: "):
-            pick(result, "csnr", *wanted)
+    at = data.sel(layer="enc/4x4_down", way="centred", rank=1)
+    np.testing.assert_array_equal(at.spearman.sel(bound=["value", "low", "high"]), result["spearman"][1][1][0])
+    assert at.peak == result["peak"][1][1][0] and at.accuracy.sel(sigma=0.3) == result["accuracy"][1][1]
+    assert data.best_layer == result["best_layer"] and data.pooled.dims == ("way", "rank", "bound")
+    assert "rise" not in dataset(measure(replace(CONFIG, resamples=0), denoiser))
+    for wrong in ({"layer": "nowhere"}, {"way": "white"}, {"rank": 4}):
+        with pytest.raises(KeyError):
+            data.csnr.sel(wrong)
 
 
 def test_summary_of_a_known_curve() -> None:
     result = {"layers": ["a", "b"], "ways": ["raw"], "ranks": [1], "classes": 5, "sigmas": [0.1, 1.0, 9.0]}
+    result |= {"best_layer": "a", "num_test": 10}
     result |= {"csnr": [[[[1.0, 1.0, 1.0]]], [[[0.25, 0.75, 0.5]]]], "peak": [[[0]], [[1]]]}
     result |= {"rise": [[[[1.0, 1.0, 1.0]]], [[[3.0, 2.5, 3.5]]]]}
     result |= {"accuracy": [[0, 0, 0], [0.5, 0.6, 0.4]], "validation": [[0, 0, 0], [0.7, 0.3, 0.2]]}
-    assert summary(result, "b") == {
+    assert summary(dataset(result), "b") == {
         "first": 1.0, "top": 3.0, "last": 2.0, "sigma": 1.0, "rise": 2.0, "rise_low": 1.5,
         "acc_first": 0.5, "acc_top": 0.5, "acc_last": 0.4, "acc_peak": 0.6, "acc_sigma": 0.1,
     }  # fmt: skip
-    with pytest.raises(ValueError, match="'c' was not measured"):
-        summary(result, "c")
+    with pytest.raises(KeyError, match="layer"):
+        summary(dataset(result), "c")

@@ -12,18 +12,21 @@ import torch
 from torch import nn
 
 from repdyn import training
-from repdyn.chapters.dae_ablations.measure import AblationConfig, measure_ablations, table
+from repdyn.chapters.dae_ablations.measure import REPAIRS, AblationConfig, measure_ablations, repair_table
 from repdyn.chapters.weight_sharing import measure as dae_curves
 from repdyn.chapters.weight_sharing.measure import (
     SharingConfig,
     at_best_level,
     at_own_layer,
+    dataset,
     measure_sharing,
+    reading,
     standardised,
 )
 from repdyn.chapters.weight_sharing.runs import DAEConfig, learn, levels, material, measure, pixels, untrained
 from repdyn.denoisers import EDMDenoiser, PlainDenoiser, VPDenoiser
 from repdyn.noise import PAPER_SIGMAS
+from repdyn.records.variants import Variant, expand, grid
 
 TINY = DAEConfig(
     dataset="digits", pool=1, widths=(16, 16, 16), images=640, num_train=200, num_test=100, num_noisy=10, num_kept=20
@@ -153,6 +156,22 @@ def test_sharing_has_the_runs_of_each_kind_in_their_places(shared: tuple[dict, P
     assert result["untrained"]["images"] == 0 and result["pixels"] == pixels(TINY)
 
 
+def test_axes_of_the_sharing_have_names(shared: tuple[dict, Path]) -> None:
+    result = shared[0]
+    data = dataset(result)
+    assert data.test.dims == ("family", "kind", "stage", "seed", "layer", "sigma")
+    daes, late = result["families"]["vp"]["daes"], data.sel(family="vp", kind="daes", stage="end")
+    np.testing.assert_array_equal(late.test.sel(layer="hidden3", sigma=0.5), np.array(daes["test"])[:, 2, 1])
+    for key in ("error", "distance", "cka", "best", "images"):
+        np.testing.assert_array_equal(late[key], daes[key])
+    early = data.sel(family="none", kind="diffusion", stage="early")
+    np.testing.assert_array_equal(early.jacobian, result["families"]["none"]["diffusion"]["early"]["jacobian"])
+    assert late.seeds_apart.sel(likeness="cka") == daes["seeds_apart"][2]
+    assert data.test.sel(family="none", kind="long").isnull().all(), "it was not trained so long"
+    assert data.pixels == result["pixels"]
+    np.testing.assert_array_equal(data.untrained, result["untrained"]["test"])
+
+
 def test_distances_count_from_the_best_level(shared: tuple[dict, Path]) -> None:
     for kinds in shared[0]["families"].values():
         for kind in kinds.values():
@@ -172,7 +191,10 @@ def test_distances_count_from_the_best_level(shared: tuple[dict, Path]) -> None:
 def test_repairs_are_rows_and_share_runs_with_the_sharing(
     shared: tuple[dict, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repairs = (("as it is", ()), ("no preconditioning", (("preconditioning", "none"),)))
+    repairs = (
+        Variant((), (0, 1), "as it is"),
+        Variant((("preconditioning", "none"),), (0, 1), "no preconditioning"),
+    )
 
     def none_new(config: DAEConfig, folder: Path | None) -> dict:
         raise AssertionError(f"trained again: {config}")
@@ -184,22 +206,20 @@ def test_repairs_are_rows_and_share_runs_with_the_sharing(
     assert [row["name"] for row in result["rows"]] == ["as it is", "no preconditioning"]
     assert result["rows"][1]["sigmas"] == [0.002]
     assert np.array_equal(result["rows"][1]["test"], np.array(daes["test"])[:, :, :1])
-    (row,) = measure_ablations(AblationConfig(TINY, (("drop", (("dropout", 0.5),)),), (0,)))["rows"]
+    (row,) = measure_ablations(AblationConfig(TINY, grid(dropout=(0.5,), seeds=(0,))))["rows"]
     assert np.shape(row["test"]) == (1, 3, 1) and row["test"] != result["rows"][0]["test"][:1]
 
 
 def test_every_repair_is_a_configuration_whose_first_level_is_the_lowest() -> None:
-    names = [name for name, _ in dae_curves.REPAIRS]
-    assert len(set(names)) == len(names)
-    for _, change in dae_curves.REPAIRS:
-        assert levels(replace(DAEConfig(), **dict(change)))[0] == 0.002
+    assert len({repair.name for repair in REPAIRS}) == len(REPAIRS)
+    assert all(levels(run.config)[0] == 0.002 for run in expand(DAEConfig(), REPAIRS))
 
 
 def test_the_layer_is_chosen_on_validation_images() -> None:
     validation = [[[0.5, 0.9], [0.7, 0.8]]]  # one seed, two layers, two levels
-    kind = {"validation": validation, "test": [[[0.1, 0.2], [0.3, 0.4]]]}
-    assert at_own_layer(kind, one_model=False).tolist() == [[0.3, 0.2]]
-    assert at_own_layer(kind, one_model=True).tolist() == [[0.1, 0.2]]
+    kind = reading({"validation": validation, "test": [[[0.1, 0.2], [0.3, 0.4]]]}, "seed")
+    assert at_own_layer(kind, one_model=False).values.tolist() == [[0.3, 0.2]]
+    assert at_own_layer(kind, one_model=True).values.tolist() == [[0.1, 0.2]]
 
 
 def test_a_table_reads_the_lowest_level_and_the_one_that_validation_chooses() -> None:
@@ -210,7 +230,7 @@ def test_a_table_reads_the_lowest_level_and_the_one_that_validation_chooses() ->
         "test": [[[0, 0], [0.5, 0.4]]],
     }
     one = {"name": "one", "sigmas": [0.002], "validation": [[[0], [0.7]]], "test": [[[0], [0.6]]]}
-    assert table({"rows": [many, one]}, layer=1) == [
+    assert repair_table({"rows": [many, one]}, layer=1) == [
         {"name": "many", "low": [0.5], "best": [0.4]},
         {"name": "one", "low": [0.6], "best": None},
     ]
@@ -232,5 +252,5 @@ def test_a_sweep_that_makes_no_sense_is_refused() -> None:
 
 def test_the_level_is_chosen_by_validation_images_seed_by_seed() -> None:
     found = {"validation": [[[9, 9, 9], [1, 3, 2]], [[9, 9, 9], [5, 4, 3]]], "test": [[[0] * 3, [0.1, 0.2, 0.9]]] * 2}
-    accuracies, levels = at_best_level(found, 1)
-    assert accuracies.tolist() == [0.2, 0.1] and levels.tolist() == [1, 0]
+    accuracies, levels = at_best_level(reading(found, "seed").isel(layer=1))
+    assert accuracies.values.tolist() == [0.2, 0.1] and levels.values.tolist() == [1, 0]

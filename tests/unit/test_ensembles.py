@@ -17,7 +17,7 @@ from repdyn.chapters.ensembles import references
 from repdyn.chapters.ensembles.ensembling import Labelled, compare, window
 from repdyn.chapters.ensembles.labels import label_noise
 from repdyn.chapters.ensembles.measure import EnsembleConfig, labelled, measure, measure_network, task
-from repdyn.chapters.ensembles.results import entry, pooled, table
+from repdyn.chapters.ensembles.results import dataset
 from repdyn.denoisers import EDMDenoiser
 from repdyn.metrics import calibration_error, error_correlation
 from repdyn.probes import LinearProbe, SoftVoting, vote
@@ -382,16 +382,36 @@ def test_what_cannot_be_probed(denoiser: EDMDenoiser, shared_data: object) -> No
             pytest.skip("NOT TESTED: ccp4 is not here")
 
 
-def test_entries_and_tables_of_a_result() -> None:
-    runs = [{"share": s, "seed": k, "best": {"accuracy": s + k}} for k in (1, 0) for s in (0.4, 0.2, 0.0)]
-    metrics = {"results": [{"source": "weights", "target": "digits", "runs": runs}]}
-    found = entry(metrics, "weights", "digits")
-    np.testing.assert_allclose(table(found), [[0.0, 1.0], [0.2, 1.2], [0.4, 1.4]])
-    with pytest.raises(ValueError, match="no masked on digits: choose from weights on digits"):
-        entry(metrics, "masked", "digits")
+def test_scores_have_named_axes() -> None:
+    def run(share: float, seed: int) -> dict:
+        best = {"accuracy": share + seed, "nll": 1.0, "ece": 0.5}
+        levels = best | {"members": 0.1, "correlation": None if seed else 0.3}
+        return {"share": share, "seed": seed, "sigma": 0.2, "curve": [seed, share], "best": best, "levels": levels}
+
+    runs = [run(share, seed) for seed in (1, 0) for share in (0.4, 0.2, 0.0)]
+    untold = [{"share": 0.2, "seed": 0, "sigma": None, "curve": [0.7], "best": {"accuracy": 0.7}}]
+    data = dataset(
+        {
+            "results": [
+                {"source": "weights", "target": "digits", "sigmas": [0.1, 0.2], "runs": runs},
+                {"source": "pixels", "target": "digits", "sigmas": None, "runs": untold},
+            ]
+        }
+    )
+    assert data.accuracy.dims == ("source", "target", "share", "seed", "training", "row")
+    found = data.sel(source="weights", target="digits", training=0)
+    np.testing.assert_allclose(found.accuracy.sel(row="best"), [[0.0, 1.0], [0.2, 1.2], [0.4, 1.4]])
+    np.testing.assert_array_equal(found.curve.sel(share=0.4, seed=1), [1, 0.4])
+    assert found.sigma_chosen.sel(share=0.0, seed=0) == 0.2
+    np.testing.assert_array_equal(found.correlation.sel(share=0.0, row="levels"), [0.3, np.nan])
+    assert found.accuracy.sel(row="draws").isnull().all() and found.members.sel(row="best").isnull().all()
+    pixels = data.sel(source="pixels")
+    assert pixels.accuracy.count() == 1 and pixels.curve.isnull().all(), "it was told no level"
+    with pytest.raises(KeyError, match="source"):
+        data.sel(source="masked")
 
 
-def test_trainings_are_pooled_seed_by_seed() -> None:
+def test_trainings_are_an_axis() -> None:
     def result(sources: tuple[str, ...], shift: float, seeds: tuple[int, ...] = (0, 1)) -> dict:
         runs = [
             {"share": s, "seed": k, "best": {"accuracy": s + k + shift}} for k in reversed(seeds) for s in (0.4, 0.0)
@@ -399,13 +419,15 @@ def test_trainings_are_pooled_seed_by_seed() -> None:
         return {"results": [{"source": source, "target": "digits", "sigmas": None, "runs": runs} for source in sources]}
 
     first = result(("pixels", "masked"), 0.0)
-    both = pooled(first, result(("masked",), 0.01), result(("masked",), 0.02))
-    assert [found["source"] for found in both["results"]] == ["pixels", "masked"]
-    expected = [[0.0, 0.01, 0.02, 1.0, 1.01, 1.02], [0.4, 0.41, 0.42, 1.4, 1.41, 1.42]]
-    np.testing.assert_allclose(table(entry(both, "masked", "digits")), expected)
-    np.testing.assert_allclose(table(entry(both, "pixels", "digits")), [[0.0, 1.0], [0.4, 1.4]])
-    assert len(entry(first, "masked", "digits")["runs"]) == 4  # what was read is as it was
+    both = dataset(first, result(("masked",), 0.01), result(("masked",), 0.02))
+    accuracy = both.accuracy.sel(target="digits", row="best")
+    assert both.source.values.tolist() == ["pixels", "masked"] and both.sizes["training"] == 3
+    expected = [[[0.0, 0.01, 0.02], [1.0, 1.01, 1.02]], [[0.4, 0.41, 0.42], [1.4, 1.41, 1.42]]]
+    np.testing.assert_allclose(accuracy.sel(source="masked"), expected)
+    pixels = accuracy.sel(source="pixels")
+    np.testing.assert_allclose(pixels.sel(training=0), [[0.0, 1.0], [0.4, 1.4]])
+    assert pixels.sel(training=[1, 2]).isnull().all(), "it was not trained again"
     with pytest.raises(ValueError, match="no diffusion on digits: choose from pixels on digits, masked on digits"):
-        pooled(first, result(("diffusion",), 0.0))
+        dataset(first, result(("diffusion",), 0.0))
     with pytest.raises(ValueError, match="masked on digits was measured with other shares or label seeds"):
-        pooled(first, result(("masked",), 0.0, (0, 2)))
+        dataset(first, result(("masked",), 0.0, (0, 2)))

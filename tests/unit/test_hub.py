@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from repdyn import features, pretrained
-from repdyn.chapters.ensembles.measure import EnsembleConfig, Task, measure_network
+from repdyn.chapters.ensembles.measure import EnsembleConfig, ProbeTask, measure_network
 
 MISSING = [name for name in ("diffusers", "transformers") if find_spec(name) is None]
 needs_hub = pytest.mark.skipif(
@@ -342,7 +342,7 @@ def test_networks_of_the_hub_are_probed_under_label_noise_like_ours(dit: Path, m
     y = np.arange(60) % 2
     noise = 0.1 * torch.randn(60, 3, 16, 16, generator=torch.Generator().manual_seed(3))
     pixels = (noise + 0.3 * torch.as_tensor(2 * y - 1)[:, None, None, None]).clamp(-1, 1)  # dark and light images
-    task = Task("brightness", pixels, y[:40], y[40:], 2)
+    task = ProbeTask("brightness", pixels, y[:40], y[40:], 2)
     config = EnsembleConfig(
         sources=("weights",), layers=None, sigmas=(0.1, 0.5, 2.0), neighbours=1, shares=(0.0, 0.2), label_seeds=(0,)
     )

@@ -19,15 +19,16 @@ from repdyn.chapters.memorisation import sweep as memorisation_sweep
 from repdyn.chapters.memorisation.measure import (
     MemoryConfig,
     curves,
-    generate,
-    losses,
+    generate_images,
     participation_ratio,
     read,
     scene,
     score,
+    weighted_losses,
 )
-from repdyn.chapters.memorisation.sweep import MemorySweep, by_size, learn, measure, measure_sweep, plan
+from repdyn.chapters.memorisation.sweep import MemorySweep, by_size, learn_images, measure, measure_memorisation, plan
 from repdyn.probes import LinearProbe
+from repdyn.records.variants import grid
 from repdyn.theory.empirical import EmpiricalDenoiser, LinearDenoiser
 
 SMALL = MemoryConfig(
@@ -92,19 +93,19 @@ def test_a_denoiser_that_copies_makes_copies_and_one_of_other_images_does_not() 
     assert fresh["distance"][0] < found["distance"][0], "200 images are more like the digits than 40 of them"
     steps = score(copy, own, replace(SMALL, steps=(8, 16)))["novel"]
     assert steps == [[0, 0], [0, 0]]
-    assert torch.equal(*(generate(copy, (1, 8, 8), 4, steps=8, seed=seed) for seed in (3, 3)))
+    assert torch.equal(*(generate_images(copy, (1, 8, 8), 4, steps=8, seed=seed) for seed in (3, 3)))
 
 
 def test_losses_of_the_copying_denoiser_are_its_own() -> None:
     own = scene(SMALL)
-    found = losses(with_a_device(EmpiricalDenoiser(own.train)), own, SMALL)
+    found = weighted_losses(with_a_device(EmpiricalDenoiser(own.train)), own, SMALL)
     for part in ("train", "held"):
         np.testing.assert_allclose(found[f"{part}_loss"], found[f"copy_{part}"], rtol=1e-3, atol=1e-6)
     assert found["estimate_novel"][0] < 0.05 and found["estimate_novel"][1] < 0.4, "but for means of a few images"
     assert found["copy_train"][0] < 1e-6 < 1 < found["copy_held"][0]
     # Wiener's filter of all the digits treats training images like others, copies none, and its loss is known.
     linear = LinearDenoiser(scene(replace(SMALL, num_train=1237)).train)
-    found = losses(with_a_device(linear), own, replace(SMALL, num_loss=100))
+    found = weighted_losses(with_a_device(linear), own, replace(SMALL, num_loss=100))
     assert found["estimate_novel"] == [1, 1]
     for level, sigma in enumerate(SMALL.loss_sigmas):
         least = (linear.variances * sigma**2 / (linear.variances + sigma**2)).sum().item() / 64
@@ -141,9 +142,9 @@ def test_few_images_are_memorised_and_many_are_not() -> None:
     for num in (4, 1000):
         config = replace(SMALL, num_train=num, images=16_384, batch_size=64, learning_rate=5e-3, checkpoints=1)
         own = scene(config)
-        ((_, denoiser),) = learn(config, own.train)
+        ((_, denoiser),) = learn_images(config, own.train)
         novel[num] = score(denoiser, own, config)["novel"][0][1]
-        found = losses(denoiser, own, config)
+        found = weighted_losses(denoiser, own, config)
         excess[num] = found["held_loss"][1] / found["train_loss"][1]
     assert novel[4] < 0.2 and novel[1000] > 0.9
     assert excess[4] > 3 and excess[1000] < 1.3
@@ -182,9 +183,10 @@ def test_what_a_finished_training_lacks_is_measured_from_its_state(tmp_path: Pat
 def test_a_sweep_is_each_change_with_its_own_seeds(tmp_path: Path) -> None:
     quick = replace(SMALL, images=320, checkpoints=1, sigmas=(0.3,))
     sweep = MemorySweep(
-        quick, (((("num_train", 8), ("images", 640), ("checkpoints", 2)), (0, 1)), ((("width", 4),), (2,)))
+        quick,
+        (*grid(num_train=(8,), images=(640,), checkpoints=(2,), seeds=(0, 1)), *grid(width=(4,), seeds=(2,))),
     )
-    runs = measure_sweep(sweep, cache=tmp_path)["runs"]
+    runs = measure_memorisation(sweep, cache=tmp_path)["runs"]
     assert [(run["change"].get("num_train"), run["seed"]) for run in runs] == [(8, 0), (8, 1), (None, 2)]
     alone = measure(replace(quick, width=4, seed=2))
     assert {key: runs[2][key] for key in alone} == alone and sweep.dataset == "digits"

@@ -15,16 +15,17 @@ from repdyn.chapters.ddpm.measure import (
     LearningConfig,
     SweepConfig,
     distance,
-    learn,
-    losses,
+    excess_losses,
+    learn_mixture,
     measure,
-    measure_sweep,
+    measure_learning,
     readings,
 )
 from repdyn.features import extract
 from repdyn.metrics import class_bases
 from repdyn.networks import MLPDenoiser, MoLRGDenoiser
 from repdyn.probes import LinearProbe
+from repdyn.records.variants import grid
 from repdyn.theory import csnr
 from repdyn.theory.empirical import EmpiricalDenoiser, LinearDenoiser
 
@@ -90,7 +91,7 @@ def test_the_distance_is_the_excess_of_the_loss() -> None:
 
 def test_references_have_the_losses_they_should() -> None:
     own, levels = molrg_curves.world(TINY), molrg_curves.sigmas(TINY)
-    best, copy = (losses(denoiser, own, levels, 0) for denoiser in (own.model, EmpiricalDenoiser(own.x)))
+    best, copy = (excess_losses(denoiser, own, levels, 0) for denoiser in (own.model, EmpiricalDenoiser(own.x)))
     assert max(best["excess"]) < 1e-9 and max(best["memorised"]) < 1e-9
     assert min(copy["memorised"]) == 1 and copy["train_loss"][0] < 1e-6
     assert (np.array(copy["train_loss"]) < best["train_loss"]).all(), "no function does better on its own data"
@@ -99,19 +100,19 @@ def test_references_have_the_losses_they_should() -> None:
 def test_stops_are_halvings_and_the_average_is_not_the_last() -> None:
     own = molrg_curves.world(TINY)
     found = []
-    for images, denoiser in learn(TINY, own.x):
+    for images, denoiser in learn_mixture(TINY, own.x):
         found.append((images, denoiser.model.output.bias.clone()))
     assert [images for images, _ in found] == [256, 640, 1280, 2560], "of 20 steps: 2, 5, 10, 20"
-    ((_, last),) = learn(replace(TINY, ema=False, checkpoints=1), own.x)
+    ((_, last),) = learn_mixture(replace(TINY, ema=False, checkpoints=1), own.x)
     assert not torch.allclose(last.model.output.bias, found[-1][1], atol=1e-6)
-    ((_, other),) = learn(replace(TINY, checkpoints=1, seed=1), own.x)
+    ((_, other),) = learn_mixture(replace(TINY, checkpoints=1, seed=1), own.x)
     assert not torch.allclose(other.model.output.bias, found[-1][1], atol=1e-3)
 
 
 def test_only_the_first_time_steps_are_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     configs = []
     monkeypatch.setattr(molrg_curves.training, "train", lambda config, **_: iter(configs.append(config) or ()))
-    assert list(learn(replace(TINY, schedule=7), torch.zeros(2, 8))) == []
+    assert list(learn_mixture(replace(TINY, schedule=7), torch.zeros(2, 8))) == []
     np.testing.assert_allclose(configs[0].sigmas, molrg_curves.sigmas(replace(TINY, timesteps=range(7))))
 
 
@@ -146,8 +147,10 @@ def test_readings_of_the_optimum_are_the_theory_and_of_a_filter_flat() -> None:
 
 
 def test_a_sweep_is_each_change_with_each_seed_and_goes_on_from_its_folder(tmp_path: Path, monkeypatch) -> None:
-    sweep = SweepConfig(TINY, ((("num_train", 20), ("checkpoints", 1)), (("delta", 0.3),)), seeds=(0, 1))
-    runs = measure_sweep(sweep, cache=tmp_path / "runs")["runs"]
+    seeds = (0, 1)
+    changed = (*grid(num_train=(20,), checkpoints=(1,), seeds=seeds), *grid(delta=(0.3,), seeds=seeds))
+    sweep = SweepConfig(TINY, (*grid(seeds=seeds), *changed))
+    runs = measure_learning(sweep, cache=tmp_path / "runs")["runs"]
     assert runs == json.loads(json.dumps(runs)), "plain lists only"
     expected = [({}, 0), ({}, 1), ({"num_train": 20, "checkpoints": 1}, 0)]
     assert [(run["change"], run["seed"]) for run in runs[:3]] == expected and len(runs) == 6
@@ -156,9 +159,9 @@ def test_a_sweep_is_each_change_with_each_seed_and_goes_on_from_its_folder(tmp_p
     assert {key: runs[-1][key] for key in alone} == alone
     assert len(list((tmp_path / "runs").iterdir())) == 6
     monkeypatch.setattr(molrg_curves, "measure", lambda config: pytest.fail("measured again"))
-    assert measure_sweep(sweep, cache=tmp_path / "runs")["runs"] == runs
+    assert measure_learning(sweep, cache=tmp_path / "runs")["runs"] == runs
 
 
 def test_a_change_of_what_there_is_not_is_refused() -> None:
     with pytest.raises(TypeError, match="colour"):
-        measure_sweep(SweepConfig(TINY, ((("colour", 1),),)))
+        measure_learning(SweepConfig(TINY, grid(colour=(1,))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,11 +17,11 @@ from repdyn.chapters.feature_learning.noisy_digits import (
     NoisyDigitsConfig,
     fit_classifier,
     measure,
-    patches,
     readable,
     rebuilt,
     response,
     swapped,
+    two_patches,
 )
 from repdyn.networks import MLPDenoiser
 
@@ -30,16 +31,16 @@ LABELS = DIGITS.labels[:200]
 
 @pytest.mark.parametrize("snr", [0.1, 3.0])
 def test_patches_have_their_ratio(snr: float) -> None:
-    x = patches(DIGITS, snr, scale=0.7, seed=1)
+    x = two_patches(DIGITS, snr, scale=0.7, seed=1)
     assert x.shape == (1437, 2, 64) and x.dtype == torch.float32
     signal, noise = x.square().mean((0, 2)).sqrt().tolist()
     assert signal / noise == pytest.approx(snr, rel=0.02)
     assert np.hypot(signal, noise) == pytest.approx(0.7 * np.sqrt(2), rel=0.02)
     assert x[:, 0].mean(0).abs().max() < 1e-5
-    assert not torch.equal(x[:, 1], patches(DIGITS, snr, scale=0.7, seed=2)[:, 1])
+    assert not torch.equal(x[:, 1], two_patches(DIGITS, snr, scale=0.7, seed=2)[:, 1])
     for bad in ({"snr": 0.0}, {"snr": snr, "scale": float("nan")}):
         with pytest.raises(ValueError, match="must be positive"):
-            patches(DIGITS, **bad)
+            two_patches(DIGITS, **bad)
 
 
 class Linear(nn.Module):
@@ -59,7 +60,7 @@ class Linear(nn.Module):
 
 
 def test_response_and_rebuilding_of_a_linear_model() -> None:
-    x = patches(DIGITS, 2.0)
+    x = two_patches(DIGITS, 2.0)
     signal, noise = response(Linear(), x, 0.5)
     assert signal / noise == pytest.approx(3 * 2, rel=0.02)
     assert signal == pytest.approx(3 * x[:, 0].square().sum(1).mean().sqrt().item(), rel=1e-4)
@@ -69,7 +70,7 @@ def test_response_and_rebuilding_of_a_linear_model() -> None:
 
 
 def test_response_is_a_derivative() -> None:
-    x, model, seen = patches(DIGITS, 1.0)[:50], MLPDenoiser(128, hidden=32), []
+    x, model, seen = two_patches(DIGITS, 1.0)[:50], MLPDenoiser(128, hidden=32), []
     model.feature_layers()["hidden2"].register_forward_hook(lambda _m, _i, output: seen.append(output))
     along = torch.stack([x[:, 0], torch.zeros(50, 64)], dim=1)
     with torch.no_grad():
@@ -79,7 +80,7 @@ def test_response_is_a_derivative() -> None:
 
 
 def test_what_can_be_read() -> None:
-    x = patches(DIGITS, 1.0)
+    x = two_patches(DIGITS, 1.0)
     train, test = x[:600], x[600:1000]
     assert min(readable(Linear(), train, test, 0.5)) > 0.999
     blind = Linear()
@@ -89,7 +90,7 @@ def test_what_can_be_read() -> None:
 
 
 def test_the_wrapped_classifier_is_scikit_learns_and_switches() -> None:
-    loud, quiet = (patches(DIGITS, snr)[:200] for snr in (10.0, 0.03))
+    loud, quiet = (two_patches(DIGITS, snr)[:200] for snr in (10.0, 0.03))
     digit, memory = (fit_classifier(x, LABELS, 64, seed=0) for x in (loud, quiet))
     for model, x in ((digit, loud), (memory, quiet)):
         assert (model(x).argmax(1) == LABELS).double().mean() > 0.99
@@ -100,9 +101,10 @@ def test_the_wrapped_classifier_is_scikit_learns_and_switches() -> None:
     assert list(digit.feature_layers()) == ["hidden1", "hidden2"]
 
 
-def test_a_measurement_is_plain_and_repeatable() -> None:
+def test_a_measurement_is_plain_and_repeatable(tmp_path: Path) -> None:
     config = NoisyDigitsConfig(num_train=100, num_test=50, snrs=(0.3, 3.0), hidden=24, images=640, seeds=2)
-    result = measure(config)
+    result = measure(config, cache=tmp_path)
+    assert len(list(tmp_path.glob("*.json"))) == 4 and measure(config, cache=tmp_path) == result
     assert json.loads(json.dumps(result)) == {
         key: [[list(v) if isinstance(v, tuple) else v for v in row] for row in rows] for key, rows in result.items()
     }

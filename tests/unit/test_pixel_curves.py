@@ -12,7 +12,8 @@ import torch
 
 from repdyn import datasets, features
 from repdyn.chapters.segmentation import pixels
-from repdyn.chapters.segmentation.measure import PixelCurveConfig, example_images, measure, peak_height
+from repdyn.chapters.segmentation.config import PixelCurveConfig
+from repdyn.chapters.segmentation.measure import example_images, measure, peak_height
 from repdyn.chapters.segmentation.task import draw, some_pixels
 from repdyn.denoisers import EDMDenoiser
 from repdyn.images import ImageSet

@@ -15,25 +15,27 @@ from repdyn.chapters.recovery import measure as recovery
 from repdyn.chapters.recovery.measure import (
     EVEN_LEVELS,
     RecoveryConfig,
-    World,
-    losses,
+    SubspaceWorld,
+    dataset,
     measure,
     paired_difference,
     phases,
-    pick,
+    start_losses,
     success,
     train_starts,
 )
 from repdyn.denoisers import dae_loss
 from repdyn.metrics import class_bases, match_subspaces
 from repdyn.networks import MoLRGDenoiser, MoLRGStarts
+from repdyn.records.variants import grid
 from repdyn.theory.molrg import NoisyMoLRG
 from repdyn.theory.subspaces import alternate, random_bases
 from repdyn.training import EpsilonWeight, Listed, NoWeight, TrainConfig, batches, train
 
 MODEL = NoisyMoLRG.random(n=12, d=2, K=3, delta=0.2, seed=0)
 DATA = MODEL.sample(600, seed=1)[0].float()
-TINY = RecoveryConfig(World(n=12, d=2, K=2, num=200), ("0.3", "k-subspaces"), starts=2, worlds=2, steps=20)
+METHODS = ("0.3", "k-subspaces")
+TINY = RecoveryConfig(SubspaceWorld(n=12, d=2, K=2, num=200), grid(method=METHODS), starts=2, worlds=2, steps=20)
 
 
 def last(starts: MoLRGStarts, *args: object, **options: object) -> MoLRGStarts:
@@ -160,10 +162,10 @@ def test_losses_are_lowest_at_the_true_bases() -> None:
     other = random_bases(3, 12, 2, seed=9).float()
     true = torch.stack(MODEL.bases).float()
     starts.bases = torch.stack([true, true.flip(0), other])
-    values = losses(starts, DATA)
+    values = start_losses(starts, DATA)
     assert values[0].item() == pytest.approx(values[1].item(), rel=1e-5)
     assert values[2] > 1.1 * values[0]
-    assert torch.equal(values, losses(starts, DATA[:, None].expand(-1, 3, -1)))
+    assert torch.equal(values, start_losses(starts, DATA[:, None].expand(-1, 3, -1)))
     generator, total = torch.Generator().manual_seed(1), 0.0
     for sigma in (0.1, 0.2, 0.3, 0.5, 0.7, 1.0):
         noise = torch.randn(DATA.shape, generator=generator)
@@ -176,7 +178,7 @@ def test_lines_are_recovered_from_every_start_to_a_hundredth() -> None:
 
     Labelled principal components reach 0.005 with them; with d = 2 five starts of ten are lost (measured).
     """
-    world = World(n=20, d=1, K=3, delta=0.1, num=50_000)
+    world = SubspaceWorld(n=20, d=1, K=3, delta=0.1, num=50_000)
     x, labels = world.model().sample(world.num, 1)
     true = world.model().bases
     oracle = match_subspaces(class_bases(x, labels, 1), true).angles.max()
@@ -191,24 +193,39 @@ def test_lines_are_recovered_from_every_start_to_a_hundredth() -> None:
 
 
 def test_what_is_returned(tmp_path: Path) -> None:
-    config = replace(TINY, axes=(("num", (100, 400), ("0.3",)),), methods=(*TINY.methods, "em", "wide", "alike"))
+    methods = (*METHODS, "em", "wide", "alike")
+    config = replace(TINY, variants=(*grid(method=methods), *grid(num=(100, 400), method=("0.3",))))
     result = measure(config, cache=tmp_path)
     assert result == json.loads(json.dumps(result)), "plain numbers and lists"
     found = [(cell["changed"], cell["method"]) for cell in result["cells"]]
-    assert found[:5] == [({}, method) for method in config.methods]
+    assert found[:5] == [({}, method) for method in methods]
     assert found[5:] == [({"num": value}, "0.3") for value in (100, 400)]
     for cell in result["cells"]:
         assert len(cell["angles"]) == 4 and len(cell["oracle"]) == 2
         assert max(cell["angles"]) <= math.pi / 2 + 1e-6
         assert (cell["losses"] is None) == (cell["method"] in ("k-subspaces", "em"))
-    assert pick(result, "0.3", num=400)["oracle"][0] < pick(result, "0.3", num=100)["oracle"][0]
-    with pytest.raises(ValueError, match="nothing was measured for 'even'"):
-        pick(result, "even")
+    data = dataset(result, config)
+    assert data.angles.dims == ("approach", "setting", "world", "start")
+    assert data.setting.values.tolist() == ["base", "num=100", "num=400"] and data.num.values.tolist() == [
+        200,
+        100,
+        400,
+    ]
+    for cell, setting in zip(result["cells"][4:], data.setting.values, strict=False):
+        at = data.sel(approach=cell["method"], setting=setting)
+        np.testing.assert_array_equal(at.angles.values.ravel(), cell["angles"])
+        np.testing.assert_array_equal(at.oracle, cell["oracle"])
+    oracle = data.oracle.sel(approach="0.3")
+    assert oracle.sel(setting="num=400")[0] < oracle.sel(setting="num=100")[0]
+    assert np.isnan(success(data.angles.sel(approach="em", setting="num=400"))), "not measured"
+    assert data.losses.sel(approach="em").isnull().all()
+    with pytest.raises(KeyError, match="approach"):
+        data.sel(approach="even")
 
 
 def test_angles_are_those_of_the_method() -> None:
     """The starts of one world follow those of the other, each compared with its own subspaces."""
-    config = replace(TINY, methods=("k-subspaces",), starts=3)
+    config = replace(TINY, variants=grid(method=("k-subspaces",)), starts=3)
     expected = []
     for seed in (0, 1000):
         model = replace(config.world, seed=seed).model()
@@ -219,10 +236,10 @@ def test_angles_are_those_of_the_method() -> None:
 
 
 def test_starting_from_the_truth_stays_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    def truth(config: RecoveryConfig, world: World, data: torch.Tensor, method: str) -> torch.Tensor:
+    def truth(config: RecoveryConfig, world: SubspaceWorld, data: torch.Tensor, method: str) -> torch.Tensor:
         return torch.stack([torch.stack(world.model().bases)] * config.starts)
 
-    config = replace(TINY, methods=("k-subspaces first",), worlds=1)
+    config = replace(TINY, variants=grid(method=("k-subspaces first",)), worlds=1)
     assert success(measure(config)["cells"][0]["angles"]) < 1
     monkeypatch.setattr(recovery, "_alternated", truth)
     cell = measure(config)["cells"][0]
@@ -235,7 +252,7 @@ def test_an_interrupted_measurement_goes_on(tmp_path: Path, monkeypatch: pytest.
     original, calls = recovery._cell, []
 
     def interrupted(*args: object) -> dict:
-        calls.append(args[0].method)
+        calls.append(args[0].trial.method)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return original(*args)
@@ -244,24 +261,30 @@ def test_an_interrupted_measurement_goes_on(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(KeyboardInterrupt):
         measure(TINY, cache=tmp_path)
     assert measure(TINY, cache=tmp_path) == whole
-    assert calls == [*TINY.methods[:2], TINY.methods[1]], "the first cell was not measured again"
-    assert measure(replace(TINY, methods=TINY.methods[1:]), cache=tmp_path)["cells"] == whole["cells"][1:]
+    assert calls == [*METHODS, METHODS[1]], "the first cell was not measured again"
+    assert measure(replace(TINY, variants=TINY.variants[1:]), cache=tmp_path)["cells"] == whole["cells"][1:]
     assert len(calls) == 3, "a cell depends on no other"
-    measure(replace(TINY, steps=21, methods=TINY.methods[:1]), cache=tmp_path)
+    measure(replace(TINY, steps=21, variants=TINY.variants[:1]), cache=tmp_path)
     assert len(calls) == 4, "but on the length of the training"
 
 
 def test_paired_differences_are_over_worlds() -> None:
+    config = RecoveryConfig(worlds=2, starts=2)
+
     def cell(method: str, angles: list[float], **changed: float) -> dict:
-        return {"method": method, "changed": changed, "angles": angles}
+        return {"method": method, "changed": changed, "angles": angles, "losses": None, "oracle": [0.1, 0.1]}
+
+    def compared(second: str) -> tuple[float, float]:
+        return paired_difference(dataset({"cells": cells}, config), "a", second)
 
     cells = [cell("a", [0.1, 0.1, 0.1, 1.0]), cell("b", [0.1, 1.0, 1.0, 1.0]), cell("b", [1.0] * 4, n=3)]
-    assert paired_difference({"cells": cells}, "a", "b", 2) == (0.5, 0.0)
+    assert compared("b") == (0.5, 0.0)
     cells += [cell("a", [1.0] * 4, n=3)]
-    mean, error = paired_difference({"cells": cells}, "a", "b", 2)
+    mean, error = compared("b")
     assert mean == 0.25 and error == pytest.approx(np.std([0.5, 0.5, 0, 0], ddof=1) / 2)
+    cells += [cell("c", [0.1] * 4, K=2)]
     with pytest.raises(ValueError, match="side by side in fewer than two worlds"):
-        paired_difference({"cells": cells}, "a", "c", 2)
+        compared("c")
 
 
 def test_success_is_the_share_below_half_a_radian() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -205,6 +206,12 @@ def test_ends_of_the_stationary_ratio(width: int) -> None:
 @pytest.fixture(scope="module")
 def sweep() -> dict:
     return measure(TwoPatchConfig(n_snr2=(0.1, 1.0, 10.0), strengths=(0.1, 5.0), starts=(1e-2, 1e-4), seeds=2))
+
+
+def test_finished_trainings_are_kept(tmp_path: Path) -> None:
+    config = TwoPatchConfig(n_snr2=(10.0,), strengths=(5.0,), starts=(1e-2,), D=200, seeds=2)
+    whole = measure(config, cache=tmp_path)
+    assert len(list(tmp_path.glob("*.json"))) == 4 and measure(config, cache=tmp_path) == whole
 
 
 def test_gradient_descent_ends_at_the_stationary_ratio(sweep: dict) -> None:

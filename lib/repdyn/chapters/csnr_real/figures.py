@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from repdyn.chapters.csnr_real.measure import pick
 from repdyn.features import POSTERIOR
 from repdyn.plots import CLASS_COLORS, COLORS, MARKERS, sigma_axis
 
@@ -27,11 +27,11 @@ _STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
 
 class Pair(NamedTuple):
-    """Results of :func:`repdyn.chapters.csnr_real.measure.measure` for one model, from clean and from noisy input."""
+    """One model, from clean and from noisy input, each a :func:`repdyn.chapters.csnr_real.measure.dataset`."""
 
     name: str
-    clean: dict[str, Any]
-    noisy: dict[str, Any]
+    clean: xr.Dataset
+    noisy: xr.Dataset
 
 
 def first_directions(means: Tensor, bases: Tensor, shape: tuple[int, ...], classes: tuple[str, ...]) -> Figure:
@@ -71,20 +71,25 @@ def pairs(entries: list[Pair], *, way: str = "raw", rank: int = 1, ceiling: bool
     """
     fig, axes = plt.subplots(2 * len(entries), 2, figsize=(7.4, 4.6 * len(entries)), sharex=True, squeeze=False)
     for entry, top, bottom in zip(entries, axes[::2], axes[1::2], strict=True):
-        for ax, below, name in zip(top, bottom, (POSTERIOR, entry.clean["best_layer"]), strict=True):
-            for result, kind, color, style in (
+        for ax, below, name in zip(top, bottom, (POSTERIOR, entry.clean.best_layer), strict=True):
+            for data, kind, color, style in (
                 (entry.clean, "clean input", "blue", "o-"),
                 (entry.noisy, "noisy input", "orange", "s--"),
             ):
-                gain, error = _gain(result, name, way, rank), _gain(result, name, way, rank, "error")
+                at = data.sel(layer=name, way=way, rank=rank)
                 options = {"fmt": style, "color": COLORS[color], "capsize": 3, "label": kind}
-                ax.errorbar(result["sigmas"], gain, error, **options)
-                accuracy = np.array(result["accuracy"][result["layers"].index(name)])
-                spread = np.sqrt(accuracy * (1 - accuracy) / result["num_test"])
-                below.errorbar(result["sigmas"], accuracy, spread, **options)
+                ax.errorbar(data.sigma, _gain(at.csnr, data), _gain(at.error, data), **options)
+                spread = np.sqrt(at.accuracy * (1 - at.accuracy) / data.num_test)
+                below.errorbar(data.sigma, at.accuracy, spread, **options)
             if ceiling:
-                projected = _gain(entry.clean, name, way, rank, "projected")
-                ax.plot(entry.clean["sigmas"], projected, "^:", color=COLORS["grey"], label="projected on own class")
+                projected = entry.clean.projected.sel(layer=name, way=way, rank=rank)
+                ax.plot(
+                    entry.clean.sigma,
+                    _gain(projected, entry.clean),
+                    "^:",
+                    color=COLORS["grey"],
+                    label="projected on own class",
+                )
             ax.axhline(1, color=COLORS["black"], lw=1.2, ls=(0, (1, 1)), label="floor")
             ax.set_title(f"{entry.name} {name}".strip())
             sigma_axis(below)
@@ -94,22 +99,20 @@ def pairs(entries: list[Pair], *, way: str = "raw", rank: int = 1, ceiling: bool
     return fig
 
 
-def made_how(result: dict[str, Any], names: list[str]) -> Figure:
+def made_how(data: xr.Dataset, names: list[str]) -> Figure:
     """CSNR over its floor against sigma: a row for each quantity, a column for each way, a line for each rank."""
-    fig, axes = plt.subplots(
-        len(names), len(result["ways"]), figsize=(7.5, 2.3 * len(names)), sharex=True, sharey="row"
-    )
+    fig, axes = plt.subplots(len(names), data.sizes["way"], figsize=(7.5, 2.3 * len(names)), sharex=True, sharey="row")
     for row, name in zip(axes, names, strict=True):
-        for ax, way in zip(row, result["ways"], strict=True):
-            for rank, color, marker, style in zip(result["ranks"], CLASS_COLORS, MARKERS, _STYLES, strict=False):
-                gain = _gain(result, name, way, rank)
+        for ax, way in zip(row, data.way.values, strict=True):
+            for rank, color, marker, style in zip(data["rank"].values, CLASS_COLORS, MARKERS, _STYLES, strict=False):
+                gain = _gain(data.csnr.sel(layer=name, way=way, rank=rank), data)
                 label = f"rank {rank}"
-                ax.plot(result["sigmas"], gain, color=color, marker=marker, ls=style, ms=3.5, lw=1.4, label=label)
+                ax.plot(data.sigma, gain, color=color, marker=marker, ls=style, ms=3.5, lw=1.4, label=label)
             ax.axhline(1, color=COLORS["black"], lw=1.2, ls=(0, (1, 1)))
             ax.set_xscale("log")
             ax.set_xticks([0.01, 1])
         row[0].set_ylabel(f"{name}\nCSNR / floor")
-    for top, bottom, way in zip(axes[0], axes[-1], result["ways"], strict=True):
+    for top, bottom, way in zip(axes[0], axes[-1], data.way.values, strict=True):
         top.set_title(WAY_NAMES[way], fontsize=9.5)
         bottom.set_xlabel(r"noise level $\sigma$", fontsize=9.5)
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -125,16 +128,17 @@ def agreement(entries: list[Pair], unrelated: np.ndarray) -> Figure:
     fig, axes = plt.subplots(len(entries), 2, figsize=(7.4, 3.6 * len(entries)), sharey=True, squeeze=False)
     low, high = np.quantile(unrelated, [0.025, 0.975])
     for row, entry in zip(axes, entries, strict=True):
-        result = entry.clean
-        for ax, name in zip(row, (POSTERIOR, result["best_layer"]), strict=True):
-            values = np.array(result["spearman"])[result["layers"].index(name)]  # (W, R, 3)
+        data = entry.clean
+        for ax, name in zip(row, (POSTERIOR, data.best_layer), strict=True):
             ax.axhspan(low, high, color=COLORS["grey"], alpha=0.15, lw=0)
-            for w, (way, color, marker) in enumerate(zip(result["ways"], CLASS_COLORS, MARKERS, strict=False)):
-                x = np.arange(len(result["ranks"])) + 0.16 * (w - 1.5)
-                middle, bars = values[w, :, 0], np.abs(values[w, :, 1:].T - values[w, :, 0])
+            for w, (way, color, marker) in enumerate(zip(data.way.values, CLASS_COLORS, MARKERS, strict=False)):
+                x = np.arange(data.sizes["rank"]) + 0.16 * (w - 1.5)
+                values = data.spearman.sel(layer=name, way=way).transpose("bound", "rank")
+                middle = values.sel(bound="value")
+                bars = np.abs(values.sel(bound=["low", "high"]) - middle)
                 ax.errorbar(x, middle, bars, fmt=marker, color=color, capsize=2, label=WAY_NAMES[way])
             ax.axhline(0, color=COLORS["black"], lw=1)
-            ax.set_xticks(range(len(result["ranks"])), result["ranks"])
+            ax.set_xticks(range(data.sizes["rank"]), data["rank"].values)
             ax.set(xlabel="rank of the bases", title=f"{entry.name} {name}".strip(), ylim=(-1.05, 1.05))
         row[0].set_ylabel("rank correlation\nof CSNR and accuracy")
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -142,13 +146,14 @@ def agreement(entries: list[Pair], unrelated: np.ndarray) -> Figure:
     return fig
 
 
-def scatter(result: dict[str, Any], *, way: str = "raw", rank: int = 1) -> Figure:
+def scatter(data: xr.Dataset, *, way: str = "raw", rank: int = 1) -> Figure:
     """Accuracy against CSNR over floor, a line through the noise levels of each hidden layer; rings: lowest level."""
     fig, ax = plt.subplots(figsize=(7.4, 4.2))
-    hidden = [name for name in result["layers"] if name != POSTERIOR]
+    hidden = [name for name in data.layer.values if name != POSTERIOR]
     colors = plt.get_cmap("viridis")(np.linspace(0, 0.92, len(hidden)))
     for i, (name, color) in enumerate(zip(hidden, colors, strict=True)):
-        gain, accuracy = _gain(result, name, way, rank), result["accuracy"][result["layers"].index(name)]
+        at = data.sel(layer=name, way=way, rank=rank)
+        gain, accuracy = _gain(at.csnr, data), at.accuracy
         ax.plot(gain, accuracy, "-", marker=MARKERS[i % len(MARKERS)], color=color, ms=4, lw=1, label=name)
         ax.plot(gain[0], accuracy[0], "o", ms=10, mfc="none", mec=color)
     ax.set_xscale("log")
@@ -160,6 +165,6 @@ def scatter(result: dict[str, Any], *, way: str = "raw", rank: int = 1) -> Figur
     return fig
 
 
-def _gain(result: dict[str, Any], name: str, way: str, rank: int, key: str = "csnr") -> np.ndarray:
-    """A ratio of one quantity over the floor 1 / (K - 1), (S,)."""
-    return (result["classes"] - 1) * pick(result, key, name, way, rank)
+def _gain(ratio: xr.DataArray, data: xr.Dataset) -> xr.DataArray:
+    """A ratio over the floor 1 / (K - 1)."""
+    return (data.classes - 1) * ratio

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -18,7 +19,7 @@ from repdyn.images import to_unit_range
 from repdyn.metrics.resampling import interval, resample_counts, spearman
 from repdyn.metrics.subspaces import WAYS, ClassMoments, Frames, projected_csnr
 
-__all__ = ["CSNRConfig", "LevelEnergies", "level_energies", "measure", "pick", "summary"]
+__all__ = ["CSNRConfig", "LevelEnergies", "dataset", "level_energies", "measure", "summary"]
 
 
 @dataclass(frozen=True)
@@ -107,35 +108,44 @@ def measure(
     }
 
 
-def pick(result: dict[str, Any], key: str, layer: str, way: str = "raw", rank: int = 1) -> np.ndarray:
-    """One entry of a (Q, W, R, ...) list that :func:`measure` returned, as an array: what is left of its axes.
+def dataset(result: dict[str, Any]) -> xr.Dataset:
+    """What :func:`measure` returned, its axes by name: ``layer`` (the posterior last), ``way``, ``rank``, ``sigma``.
 
-    Raises ``ValueError`` for a layer, way or rank that was not measured.
+    What ends in an interval has the axis ``bound`` besides: 'value', 'low', 'high'. ``best_layer``, ``classes`` and
+    ``num_test`` are attributes; ``peak`` is an index of ``sigma``.
     """
-    place = []
-    for name, value in (("layers", layer), ("ways", way), ("ranks", rank)):
-        if value not in result[name]:
-            raise ValueError(f"{value!r} was not measured: {name} are {', '.join(map(str, result[name]))}")
-        place.append(result[name].index(value))
-    return np.array(result[key])[tuple(place)]
+    place, bound = ("layer", "way", "rank"), ("bound",)
+    axes: dict[str, tuple[str, ...]] = dict.fromkeys(("csnr", "in_sample", "projected", "error"), (*place, "sigma"))
+    axes |= dict.fromkeys(("accuracy", "validation"), ("layer", "sigma")) | {"peak": place}
+    axes |= dict.fromkeys(("rise", "fall", "spearman"), place + bound)
+    axes |= dict.fromkeys(("pooled", "across_layers"), place[1:] + bound)
+    return xr.Dataset(
+        {key: (dims, np.array(result[key])) for key, dims in axes.items() if key in result},
+        {
+            "layer": result["layers"],
+            "way": result["ways"],
+            "rank": result["ranks"],
+            "sigma": result["sigmas"],
+            "bound": ["value", "low", "high"],
+        },
+        {key: result[key] for key in ("best_layer", "classes", "num_test")},
+    )
 
 
-def summary(result: dict[str, Any], layer: str, way: str = "raw", rank: int = 1) -> dict[str, float]:
-    """A quantity's CSNR curve in a few numbers, beside its accuracy curve, from what :func:`measure` returned.
+def summary(data: xr.Dataset, layer: str, way: str = "raw", rank: int = 1) -> dict[str, float]:
+    """A quantity's CSNR curve in a few numbers, beside its accuracy curve, from the :func:`dataset` of a measurement.
 
     ``first``, ``top`` and ``last`` are in units of the floor 1 / (K - 1), the top at the level ``sigma``; ``rise`` is
     the top's ratio to the left end less one, ``rise_low`` the lower end of its interval. Accuracies ``acc_first``,
     ``acc_top``, ``acc_last``, at ``acc_sigma`` as validation has it, and ``acc_peak`` where the CSNR is highest. Raises
-    ``ValueError`` as :func:`pick` does.
+    ``KeyError`` for a layer, way or rank that was not measured.
     """
-    ratio, rise = pick(result, "csnr", layer, way, rank), pick(result, "rise", layer, way, rank)
-    peak, place = int(pick(result, "peak", layer, way, rank)), result["layers"].index(layer)
-    accuracy, top = result["accuracy"][place], int(np.argmax(result["validation"][place]))
-    first, highest, last = ratio[[0, peak, -1]] / (1 / (result["classes"] - 1))
-    found = {"first": first, "top": highest, "last": last, "sigma": result["sigmas"][peak]}
-    found |= {"rise": rise[0] - 1, "rise_low": rise[1] - 1}
-    found |= {"acc_first": accuracy[0], "acc_top": accuracy[top], "acc_last": accuracy[-1]}
-    found |= {"acc_peak": accuracy[peak], "acc_sigma": result["sigmas"][top]}
+    at = data.sel(layer=layer, way=way, rank=rank)
+    peak, top, gain = int(at.peak), int(at.validation.argmax("sigma")), at.csnr / (1 / (data.classes - 1))
+    found = {"first": gain[0], "top": gain[peak], "last": gain[-1], "sigma": at.sigma[peak]}
+    found |= {"rise": at.rise.sel(bound="value") - 1, "rise_low": at.rise.sel(bound="low") - 1}
+    found |= {"acc_first": at.accuracy[0], "acc_top": at.accuracy[top], "acc_last": at.accuracy[-1]}
+    found |= {"acc_peak": at.accuracy[peak], "acc_sigma": at.sigma[top]}
     return {key: float(value) for key, value in found.items()}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from repdyn.networks import MLPDenoiser
 from repdyn.noise import ddpm_alpha_bar, ddpm_sigma
 from repdyn.probes import fit_many
 from repdyn.records import sweeps
+from repdyn.records.variants import Variant, expand, grid
 from repdyn.theory import csnr
 from repdyn.theory.empirical import EmpiricalDenoiser, LinearDenoiser
 from repdyn.theory.molrg import NoisyMoLRG
@@ -29,12 +30,12 @@ __all__ = [
     "PAPER_TIMESTEPS",
     "LearningConfig",
     "SweepConfig",
-    "World",
+    "SampledWorld",
     "distance",
-    "learn",
-    "losses",
+    "learn_mixture",
+    "excess_losses",
     "measure",
-    "measure_sweep",
+    "measure_learning",
     "readings",
     "sigmas",
     "world",
@@ -79,14 +80,13 @@ class LearningConfig:
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """``base`` and each of ``changes`` to it, pairs of a field's name and a value, with each of ``seeds``."""
+    """The ``variants`` of ``base`` that are learned (:mod:`repdyn.records.variants`), each with its seeds."""
 
     base: LearningConfig
-    changes: tuple[tuple[tuple[str, float], ...], ...] = ()
-    seeds: tuple[int, ...] = (0, 1, 2)
+    variants: tuple[Variant, ...] = grid(seeds=(0, 1, 2))
 
 
-class World(NamedTuple):
+class SampledWorld(NamedTuple):
     """The distribution, training samples (N, n), labelled samples (M, n), (M,) for probes, and test sets like these."""
 
     model: NoisyMoLRG
@@ -100,16 +100,16 @@ def sigmas(config: LearningConfig) -> np.ndarray:
     return np.asarray(ddpm_sigma(np.array(config.timesteps), ddpm_alpha_bar()))
 
 
-def world(config: LearningConfig) -> World:
+def world(config: LearningConfig) -> SampledWorld:
     """Draw the subspaces and the samples of a configuration, the latter in float32."""
     model = NoisyMoLRG.random(config.n, config.d, config.K, config.delta, seed=config.seed)
     sizes = [config.num_train, config.num_probe, *[config.num_test] * config.num_tests]
     draws = [model.sample(num, seed=1000 * (config.seed + 1) + i) for i, num in enumerate(sizes)]
     (x, _), probed, *tests = [(x.float(), labels) for x, labels in draws]
-    return World(model, x, probed, tests)
+    return SampledWorld(model, x, probed, tests)
 
 
-def learn(config: LearningConfig, data: Tensor) -> Iterator[tuple[int, nn.Module]]:
+def learn_mixture(config: LearningConfig, data: Tensor) -> Iterator[tuple[int, nn.Module]]:
     """Train the MLP of a configuration on ``data`` (N, n), yielding (samples seen, denoiser) at each checkpoint.
 
     The denoiser is the live one: measure it before going on.
@@ -153,16 +153,16 @@ def measure(config: LearningConfig) -> dict[str, Any]:
     """
     own, levels = world(config), sigmas(config)
     checkpoints = []
-    for images, denoiser in learn(config, own.x):
+    for images, denoiser in learn_mixture(config, own.x):
         last = config.layers and images >= config.images
-        entry = {"images": images, **losses(denoiser, own, levels, config.seed)}
+        entry = {"images": images, **excess_losses(denoiser, own, levels, config.seed)}
         checkpoints.append(entry | readings(denoiser, own, config, hidden=last))
-    linear = losses(LinearDenoiser(own.x), own, levels, config.seed)["excess"]
+    linear = excess_losses(LinearDenoiser(own.x), own, levels, config.seed)["excess"]
     return {"sigmas": levels.tolist(), "linear_excess": linear, "checkpoints": checkpoints}
 
 
 @torch.no_grad()
-def losses(denoiser: Denoiser, own: World, levels: np.ndarray, seed: int) -> dict[str, list[float]]:
+def excess_losses(denoiser: Denoiser, own: SampledWorld, levels: np.ndarray, seed: int) -> dict[str, list[float]]:
     """``excess``, ``train_loss``, ``memorised`` of :func:`measure`, each (S,), of any denoiser."""
     (test, _), empirical = own.tests[0], EmpiricalDenoiser(own.x)
     train = own.x[torch.arange(len(test)) % len(own.x)]
@@ -181,7 +181,7 @@ def losses(denoiser: Denoiser, own: World, levels: np.ndarray, seed: int) -> dic
 
 
 def readings(
-    denoiser: nn.Module, own: World, config: LearningConfig, *, hidden: bool = False
+    denoiser: nn.Module, own: SampledWorld, config: LearningConfig, *, hidden: bool = False
 ) -> dict[str, list[list[float]]]:
     """Accuracy and CSNR (T, S) of the posterior estimates of clean input and, with ``hidden``, of the second layer.
 
@@ -204,18 +204,18 @@ def readings(
     return {key: np.transpose(values).tolist() for key, values in columns.items()}
 
 
-def measure_sweep(
+def measure_learning(
     config: SweepConfig, *, cache: str | os.PathLike | None = None, progress: bool = False
 ) -> dict[str, Any]:
-    """:func:`measure` for the base and for every change of it, with every seed.
+    """:func:`measure` for every variant of the base, with each of its seeds.
 
     Returns ``runs``, a list of results, each with its ``change``, a dictionary of the fields that differ from the base,
     and its ``seed``. With ``cache``, a folder, runs are kept there, and an interrupted sweep goes on from them.
     """
-    plans = [(dict(change), seed) for change in ((), *config.changes) for seed in config.seeds]
-    trainings = [replace(config.base, **change, seed=seed) for change, seed in plans]
-    results = sweeps.run(_measured, trainings, cache=cache, progress=progress)
-    return {"runs": [{"change": c, "seed": s, **result} for (c, s), result in zip(plans, results, strict=True)]}
+    runs = expand(config.base, config.variants)
+    results = sweeps.run(_measured, [run.config for run in runs], cache=cache, progress=progress)
+    told = [{"change": dict(run.variant.changes), "seed": run.config.seed} for run in runs]
+    return {"runs": [one | result for one, result in zip(told, results, strict=True)]}
 
 
 def _measured(config: LearningConfig, _folder: Path | None) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from repdyn.chapters.ensembles.results import entry, table
 from repdyn.plots import COLORS, sigma_axis
 
 __all__ = [
@@ -60,27 +60,24 @@ def shares_axis(ax: Axes, shares: np.ndarray) -> None:
     ax.set_xlabel("wrong training labels, %")
 
 
-def live(ax: Axes, found: dict[str, Any]) -> None:
+def live(ax: Axes, found: xr.Dataset) -> None:
     """Test accuracy of the best level, the vote and the joined features against label noise; bars span label seeds."""
-    shares = _shares(found)
     for shift, row in zip((-0.008, 0.0, 0.008), ("best", "levels", "concatenated"), strict=True):
-        label, color, marker, dash = _ROWS[row]
-        _line(ax, shares + shift, table(found, row), label, color, marker, dash)
-    shares_axis(ax, shares)
+        _line(ax, found.accuracy.sel(row=row), *_ROWS[row], shift=shift)
+    shares_axis(ax, found.share.values)
     ax.set_ylabel("test accuracy (live)")
     ax.legend(loc="lower left")
 
 
-def sources(metrics: dict[str, Any], targets: dict[str, str]) -> Figure:
+def sources(data: xr.Dataset, targets: dict[str, str]) -> Figure:
     """Test accuracy of every source's best single probe against label noise, a panel a target (name -> title)."""
     fig, axes = plt.subplots(1, len(targets), figsize=(7.5, 4.4), sharey=True)
     for ax, (target, title) in zip(np.atleast_1d(axes), targets.items(), strict=True):
-        there = [found for found in metrics["results"] if found["target"] == target]
-        for found in there:
-            color, marker = _LOOKS[found["source"]]
-            dash = "--" if found["source"] in ("weights", "supervised", "end to end") else "-"
-            _line(ax, _shares(found), table(found), NAMES[found["source"]], color, marker, dash)
-        shares_axis(ax, _shares(there[0]))
+        for accuracy in data.accuracy.sel(target=target, row="best").dropna("source", how="all"):
+            source = accuracy.source.item()
+            dash = "--" if source in ("weights", "supervised", "end to end") else "-"
+            _line(ax, accuracy, NAMES[source], *_LOOKS[source], dash)
+        shares_axis(ax, data.share.values)
         ax.set_title(title)
     np.atleast_1d(axes)[0].set_ylabel("test accuracy of a linear probe")
     handles, labels = np.atleast_1d(axes)[0].get_legend_handles_labels()
@@ -88,18 +85,16 @@ def sources(metrics: dict[str, Any], targets: dict[str, str]) -> Figure:
     return fig
 
 
-def photographs(metrics: dict[str, Any], targets: dict[str, str]) -> Figure:
+def photographs(data: xr.Dataset, targets: dict[str, str]) -> Figure:
     """Ways to use one network on several sets, beside the untrained network and pixels: a panel a target."""
     fig, axes = plt.subplots(2, -(-len(targets) // 2), figsize=(7.5, 6.2), sharex=True, squeeze=False)
     for ax, (target, title) in zip(axes.flat, targets.items(), strict=False):
-        found = entry(metrics, "weights", target)
+        accuracy = data.accuracy.sel(target=target)
         for row in ("best", "levels", "concatenated", "layers"):
-            label, color, marker, dash = _ROWS[row]
-            _line(ax, _shares(found), table(found, row), label, color, marker, dash)
+            _line(ax, accuracy.sel(source="weights", row=row), *_ROWS[row])
         for source in ("untrained", "pixels"):
-            other = entry(metrics, source, target)
-            _line(ax, _shares(other), table(other), NAMES[source], *_LOOKS[source], ":")
-        shares_axis(ax, _shares(found))
+            _line(ax, accuracy.sel(source=source, row="best"), NAMES[source], *_LOOKS[source], ":")
+        shares_axis(ax, data.share.values)
         ax.set_title(title)
         ax.set_ylim(bottom=0)
     for ax in axes[0]:
@@ -110,55 +105,56 @@ def photographs(metrics: dict[str, Any], targets: dict[str, str]) -> Figure:
     return fig
 
 
-def gains(metrics: dict[str, Any], networks: tuple[str, ...], targets: dict[str, str]) -> Figure:
+def gains(data: xr.Dataset, networks: tuple[str, ...], targets: dict[str, str]) -> Figure:
     """What a vote of five levels, and one probe of all five, gain over the best level, in points of accuracy."""
     fig, axes = plt.subplots(len(targets), len(networks), figsize=(7.4, 4.8), sharex=True, sharey=True, squeeze=False)
     for line, (target, title) in zip(axes, targets.items(), strict=True):
         for ax, source in zip(line, networks, strict=True):
-            found = entry(metrics, source, target)
+            accuracy = data.accuracy.sel(source=source, target=target)
             for row in ("levels", "concatenated"):
-                label, color, marker, dash = _ROWS[row]
-                _line(ax, _shares(found), 100 * (table(found, row) - table(found)), label, color, marker, dash)
+                _line(ax, 100 * (accuracy.sel(row=row) - accuracy.sel(row="best")), *_ROWS[row])
             ax.axhline(0, color=COLORS["black"], lw=1)
             ax.set_title(f"{NAMES[source]}: {title}", fontsize=10)
     for ax in axes[-1]:
-        shares_axis(ax, _shares(found))
+        shares_axis(ax, data.share.values)
     for ax in axes[:, 0]:
         ax.set_ylabel("points over best level")
     axes[0, 0].legend(loc="best", fontsize=9)
     return fig
 
 
-def levels(found: dict[str, Any]) -> Figure:
+def levels(found: xr.Dataset) -> Figure:
     """Test accuracy against sigma for every share of wrong labels, at the layers chosen; rings: the levels chosen."""
     fig, ax = plt.subplots(figsize=(7.2, 3.9))
-    colors = plt.get_cmap("viridis")(np.linspace(0.0, 0.8, len(_shares(found))))
-    for color, share, marker in zip(colors, _shares(found), "os^Dv", strict=False):
-        runs = [run for run in found["runs"] if run["share"] == share]
-        curves = np.array([run["curve"] for run in runs])  # (seeds, S)
-        ax.plot(found["sigmas"], curves.mean(0), marker=marker, color=color, label=f"{100 * share:.0f} % wrong")
-        ax.fill_between(found["sigmas"], curves.min(0), curves.max(0), color=color, alpha=0.15, lw=0)
-        chosen = [(run["sigma"], run["best"]["accuracy"]) for run in runs]
-        ax.plot(*zip(*chosen, strict=True), "o", ms=11, mfc="none", mec=color, mew=1.5)
+    colors = plt.get_cmap("viridis")(np.linspace(0.0, 0.8, found.sizes["share"]))
+    best = found.accuracy.sel(row="best")
+    for color, share, marker in zip(colors, found.share.values, "os^Dv", strict=False):
+        curves = found.curve.sel(share=share).dropna("sigma", how="all")
+        ax.plot(curves.sigma, curves.mean(_DRAWS), marker=marker, color=color, label=f"{100 * share:.0f} % wrong")
+        ax.fill_between(curves.sigma, curves.min(_DRAWS), curves.max(_DRAWS), color=color, alpha=0.15, lw=0)
+        chosen, reached = (values.sel(share=share).values.ravel() for values in (found.sigma_chosen, best))
+        ax.plot(chosen, reached, "o", ms=11, mfc="none", mec=color, mew=1.5)
     sigma_axis(ax)
     ax.set_ylabel("test accuracy")
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return fig
 
 
-def diversity(found: dict[str, Any], shares: tuple[float, ...]) -> Figure:
+def diversity(found: xr.Dataset, shares: tuple[float, ...]) -> Figure:
     """Gain of each ensemble over its own members and over the best level, against the correlation of their errors."""
     fig, axes = plt.subplots(1, len(shares), figsize=(7.5, 3.9), sharey=True)
     for ax, share in zip(np.atleast_1d(axes), shares, strict=True):
-        at = int(np.argmin(np.abs(_shares(found) - share)))
+        here = found.sel(share=share)
         for row, (label, color, marker, _) in _ROWS.items():
-            if "correlation" not in found["runs"][0].get(row, {}):
+            one = here.sel(row=row)
+            if one.correlation.isnull().all():
                 continue
-            x, y = table(found, row, "correlation")[at], table(found, row)[at]
-            own, best = 100 * (y - table(found, row, "members")[at]), 100 * (y - table(found)[at])
+            x, best = one.correlation.mean(), 100 * (one.accuracy - here.accuracy.sel(row="best")).mean()
+            own = 100 * (one.accuracy - one.members)
+            bars = [[own.mean() - own.min()], [own.max() - own.mean()]]
             style = {"color": COLORS[color], "fmt": marker, "ms": 8, "capsize": 3, "label": label}
-            ax.errorbar(x.mean(), own.mean(), [[own.mean() - own.min()], [own.max() - own.mean()]], **style)
-            ax.plot(x.mean(), best.mean(), marker, ms=8, mfc="white", mec=COLORS[color], mew=1.5)
+            ax.errorbar(x, own.mean(), bars, **style)
+            ax.plot(x, best, marker, ms=8, mfc="white", mec=COLORS[color], mew=1.5)
         ax.axhline(0, color=COLORS["black"], lw=1)
         ax.set_title(f"{100 * share:.0f} % wrong labels")
         ax.margins(x=0.15)
@@ -169,43 +165,42 @@ def diversity(found: dict[str, Any], shares: tuple[float, ...]) -> Figure:
     return fig
 
 
-def calibration(found: dict[str, Any], honest: np.ndarray) -> Figure:
+def calibration(found: xr.Dataset, honest: np.ndarray) -> Figure:
     """Log-loss and calibration error on true test labels against label noise, for the best level and the votes.
 
     ``honest`` (shares,) is the calibration error to be expected of a probe that is right about its wrong labels.
     """
     fig, axes = plt.subplots(1, 2, figsize=(7.4, 3.6))
-    (band,) = axes[1].plot(_shares(found), honest, color=COLORS["grey"], lw=5, alpha=0.4)
+    (band,) = axes[1].plot(found.share, honest, color=COLORS["grey"], lw=5, alpha=0.4)
     for ax, score, title in zip(axes, ("nll", "ece"), ("log-loss", "calibration error (15 bins)"), strict=True):
         for row in ("best", "levels", "concatenated", "layers"):
-            label, color, marker, dash = _ROWS[row]
-            _line(ax, _shares(found), table(found, row, score), label, color, marker, dash)
-        shares_axis(ax, _shares(found))
+            _line(ax, found[score].sel(row=row), *_ROWS[row])
+        shares_axis(ax, found.share.values)
         ax.set_ylabel(title)
     axes[0].legend(loc="upper left", fontsize=9)
     axes[1].legend([band], ["honest about wrong labels"], loc="upper left", fontsize=9)
     return fig
 
 
-def _shares(found: dict[str, Any]) -> np.ndarray:
-    return np.unique([run["share"] for run in found["runs"]])
+_DRAWS = ("seed", "training")
 
 
-def _line(ax: Axes, x: np.ndarray, values: np.ndarray, label: str, color: str, marker: str, dash: Any) -> None:
-    """Mean over label seeds of ``values`` (shares, seeds), bars from the lowest to the highest."""
-    mean = values.mean(1)
-    bars = [mean - values.min(1), values.max(1) - mean]
-    ax.errorbar(x, mean, bars, color=COLORS[color], marker=marker, ls=dash, capsize=3, label=label)
+def _line(ax: Axes, values: xr.DataArray, label: str, color: str, marker: str, dash: Any, shift: float = 0.0) -> None:
+    """Mean over label seeds and trainings of ``values``, bars from the lowest to the highest."""
+    values = values.dropna("share", how="all")
+    mean = values.mean(_DRAWS)
+    bars = [mean - values.min(_DRAWS), values.max(_DRAWS) - mean]
+    ax.errorbar(values.share + shift, mean, bars, color=COLORS[color], marker=marker, ls=dash, capsize=3, label=label)
 
 
-def print_table(metrics: dict[str, Any], target: str) -> None:
+def print_table(data: xr.Dataset, target: str) -> None:
     """Test accuracies in per cent, means over label seeds: sources and ways to use levels down, shares across."""
-    there = [found for found in metrics["results"] if found["target"] == target]
-    shares = _shares(there[0])
-    print(f"{'wrong labels, %':54}" + "".join(f"{100 * share:7.0f}" for share in shares))
-    for found in there:
-        for row in (row for row in ("best", "levels", "concatenated", "layers") if row in found["runs"][0]):
-            name = "its own output" if found["source"] == "end to end" else _ROWS[row][0]
-            means = dict(zip(_shares(found), 100 * table(found, row).mean(1), strict=True))
-            cells = (f"{means[share]:7.1f}" if share in means else f"{'':7}" for share in shares)
-            print(f"{NAMES[found['source']]:31}{name:23}" + "".join(cells))
+    print(f"{'wrong labels, %':54}" + "".join(f"{100 * share:7.0f}" for share in data.share.values))
+    means = 100 * data.accuracy.sel(target=target).mean(_DRAWS)
+    for source in data.source.values:
+        for row in ("best", "levels", "concatenated", "layers"):
+            one = means.sel(source=source, row=row)
+            if one.notnull().any():
+                name = "its own output" if source == "end to end" else _ROWS[row][0]
+                cells = (f"{'':7}" if np.isnan(value) else f"{value:7.1f}" for value in one.values)
+                print(f"{NAMES[source]:31}{name:23}" + "".join(cells))

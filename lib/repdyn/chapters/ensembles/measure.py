@@ -23,13 +23,14 @@ from repdyn.images import to_unit_range
 from repdyn.noise import PAPER_SIGMAS
 from repdyn.records import sweeps
 from repdyn.records.cache import Extraction, FeatureFolder, LayerFeatures, identity
+from repdyn.records.variants import expand, grid
 from repdyn.training import TrainConfig
 
 __all__ = [
     "SOURCES",
     "EnsembleConfig",
     "Labelled",
-    "Task",
+    "ProbeTask",
     "compare",
     "labelled",
     "measure",
@@ -98,7 +99,7 @@ class EnsembleConfig:
         _checks.integer("neighbours", self.neighbours, 1)
 
 
-class Task(NamedTuple):
+class ProbeTask(NamedTuple):
     """Images of one target, (N + M, C, H, W) in [-1, 1], N for training first, then M for testing; their labels."""
 
     name: str
@@ -122,7 +123,8 @@ def measure(
     Raises ``ConnectionError`` for images that are not to be had, and :class:`repdyn.records.sweeps.SweepError` when a
     source fails; the others are kept.
     """
-    plans = [replace(config, sources=(source,)) for source in config.sources]
+    runs = expand(config, grid(sources=[(source,) for source in config.sources]))
+    plans = [run.config for run in runs]
     return {
         "results": sum(sweeps.run(_measured, plans, cache=cache, progress=progress, desc="sources", inputs=_inputs), [])
     }
@@ -155,7 +157,7 @@ def _plan(config: EnsembleConfig, source: str) -> TrainConfig:
     return replace(config.training, learning_rate=rate)
 
 
-def task(config: EnsembleConfig, target: str) -> Task:
+def task(config: EnsembleConfig, target: str) -> ProbeTask:
     """The images of ``target`` that a configuration probes: drawn evenly by class with its seed, resized if it says so.
 
     Raises ``ValueError`` for labels of pixels, and for more images of a class than there are.
@@ -170,10 +172,10 @@ def task(config: EnsembleConfig, target: str) -> Task:
     images = to_unit_range(torch.cat([data.images for data in parts]))
     if config.size is not None and images.shape[2:] != (config.size, config.size):
         images = F.interpolate(images, (config.size, config.size), mode="bilinear", antialias=True).clamp(-1, 1)
-    return Task(target, images, parts[0].labels.numpy(), parts[1].labels.numpy(), len(parts[0].classes))
+    return ProbeTask(target, images, parts[0].labels.numpy(), parts[1].labels.numpy(), len(parts[0].classes))
 
 
-def labelled(config: EnsembleConfig, one: Task, share: float, seed: int) -> Labelled:
+def labelled(config: EnsembleConfig, one: ProbeTask, share: float, seed: int) -> Labelled:
     """The labels of a task with a ``share`` of the training labels wrong, and who is fitted and who held out.
 
     For one ``seed`` these are the same images at every share.
@@ -186,7 +188,7 @@ def labelled(config: EnsembleConfig, one: Task, share: float, seed: int) -> Labe
 
 def measure_network(
     config: EnsembleConfig,
-    one: Task,
+    one: ProbeTask,
     network: nn.Module | None,
     source: str = "weights",
     *,
@@ -216,7 +218,7 @@ def measure_network(
     return {"target": one.name, "sigmas": list(levels) if told else None, "runs": runs}
 
 
-def _pixels(config: EnsembleConfig, one: Task) -> dict[str, Sequence[Tensor]]:
+def _pixels(config: EnsembleConfig, one: ProbeTask) -> dict[str, Sequence[Tensor]]:
     rows = one.images.flatten(1).numpy()
     most = min(max(config.components), len(one.train), rows.shape[1])
     found = torch.from_numpy(PCA(most, svd_solver="full").fit(rows[: len(one.train)]).transform(rows)).float()
@@ -234,7 +236,7 @@ def _names(config: EnsembleConfig, network: nn.Module) -> list[str]:
 
 
 def _features(
-    config: EnsembleConfig, one: Task, network: nn.Module, levels: tuple[float, ...], folder: FeatureFolder
+    config: EnsembleConfig, one: ProbeTask, network: nn.Module, levels: tuple[float, ...], folder: FeatureFolder
 ) -> dict[str, Sequence[Tensor]]:
     names = tuple(_names(config, network))
     for index, sigma in enumerate(levels):
@@ -243,7 +245,7 @@ def _features(
 
 
 def _drawing(
-    config: EnsembleConfig, one: Task, network: nn.Module, names: list[str], folder: FeatureFolder
+    config: EnsembleConfig, one: ProbeTask, network: nn.Module, names: list[str], folder: FeatureFolder
 ) -> Callable[[str, int], list[Tensor]]:
     """Features of noisy input, drawn when a level turns out to be the best one."""
     size = 2 * config.neighbours + 1
@@ -258,7 +260,7 @@ def _drawing(
     return draws
 
 
-def _end_to_end(config: EnsembleConfig, one: Task) -> list[dict[str, Any]]:
+def _end_to_end(config: EnsembleConfig, one: ProbeTask) -> list[dict[str, Any]]:
     seed, plan = config.label_seeds[0], _plan(config, "end to end")
     runs = []
     for share in config.shares[::2]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import optimize, stats
-from tqdm import tqdm
 
 from repdyn import _checks
 from repdyn.chapters.feature_learning.dynamics import Descent, train_classifier, train_denoiser
 from repdyn.chapters.feature_learning.two_patch import TwoPatchModel
+from repdyn.records import sweeps
 
 __all__ = ["Exponent", "TwoPatchConfig", "exponent", "measure", "stationary_ratio", "switch"]
 
@@ -116,41 +117,50 @@ def measure(
     the denoiser is stationary; ``theory`` (strength, n_snr2), the same by :func:`stationary_ratio`; ``classifier``
     (start, n_snr2, seed), where the classifier stops, and its ``accuracy``. ``residual`` is the largest entry of any of
     the denoisers' last gradients. Classifiers see data of strength one: a scale changes nothing but the units of the
-    weights. ``cache`` is not used.
+    weights. With ``cache``, a folder, finished trainings are kept there.
     """
-    runs = (len(config.strengths) + len(config.starts)) * len(config.n_snr2) * config.seeds
-    bar = tqdm(total=runs, desc="two patches", disable=not progress)
+    kinds = (("denoiser", config.strengths), ("classifier", config.starts))
+    points = [
+        _Point(config, kind, value, n_snr2, seed)
+        for kind, values in kinds
+        for value in values
+        for n_snr2 in config.n_snr2
+        for seed in range(config.seeds)
+    ]
+    runs = sweeps.run(_trained, points, cache=cache, progress=progress, desc="two patches")
+    found = {point[1:]: run for point, run in zip(points, runs, strict=True)}
 
-    def sweep(values: tuple[float, ...], train: Any) -> list:
-        found = [[[] for _ in config.n_snr2] for _ in values]
-        for i, value in enumerate(values):
-            for j, n_snr2 in enumerate(config.n_snr2):
-                for seed in range(config.seeds):
-                    found[i][j].append(train(value, n_snr2, seed))
-                    bar.update()
-        return found
-
-    def model(n_snr2: float, strength: float) -> TwoPatchModel:
-        return TwoPatchModel.with_numbers(
-            n_snr2, strength, num=config.descent.num, D=config.D, sigma=config.descent.sigma
-        )
-
-    denoisers = sweep(config.strengths, lambda s, q, seed: train_denoiser(model(q, s), config.descent, seed))
-    classifiers = sweep(
-        config.starts,
-        lambda start, q, seed: train_classifier(model(q, 1.0), replace(config.descent, start=start), seed),
-    )
-    bar.close()
-
-    def read(trained: list, of: Any) -> list:
-        return [[[of(run) for run in point] for point in row] for row in trained]
+    def read(kind: str, values: tuple[float, ...], what: str) -> list[list[list[float]]]:
+        seeds = range(config.seeds)
+        return [[[found[kind, value, q, seed][what] for seed in seeds] for q in config.n_snr2] for value in values]
 
     return {
-        "denoiser": read(denoisers, lambda run: math.log10(run.ratio)),
+        "denoiser": read("denoiser", config.strengths, "ratio"),
         "theory": [
             [math.log10(stationary_ratio(q, s, config.descent.width)) for q in config.n_snr2] for s in config.strengths
         ],
-        "residual": max(run.residual for row in denoisers for point in row for run in point),
-        "classifier": read(classifiers, lambda run: math.log10(run.ratio)),
-        "accuracy": read(classifiers, lambda run: run.accuracy),
+        "residual": max(run["residual"] for point, run in zip(points, runs, strict=True) if point.kind == "denoiser"),
+        "classifier": read("classifier", config.starts, "ratio"),
+        "accuracy": read("classifier", config.starts, "accuracy"),
     }
+
+
+class _Point(NamedTuple):
+    """One training: of a 'denoiser' on data of strength ``value``, or of a 'classifier' from a start of that size."""
+
+    config: TwoPatchConfig
+    kind: str
+    value: float
+    n_snr2: float
+    seed: int
+
+
+def _trained(point: _Point, _folder: Path | None) -> dict[str, float | None]:
+    config, descent = point.config, point.config.descent
+    strength = point.value if point.kind == "denoiser" else 1.0
+    model = TwoPatchModel.with_numbers(point.n_snr2, strength, num=descent.num, D=config.D, sigma=descent.sigma)
+    if point.kind == "denoiser":
+        run = train_denoiser(model, descent, point.seed)
+    else:
+        run = train_classifier(model, replace(descent, start=point.value), point.seed)
+    return {"ratio": math.log10(run.ratio), "residual": run.residual, "accuracy": run.accuracy}

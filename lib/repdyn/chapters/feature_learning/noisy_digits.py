@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -14,16 +16,16 @@ from sklearn.linear_model import RidgeCV
 from sklearn.neural_network import MLPClassifier
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from repdyn import datasets, features, training
 from repdyn.images import ImageSet, to_unit_range
 from repdyn.networks import MLPDenoiser
+from repdyn.records import sweeps
 from repdyn.training import EpsilonWeight, Listed, TrainConfig
 
 __all__ = [
-    "NoisyDigitsConfig", "PatchClassifier", "fit_classifier", "fit_denoiser", "measure", "patches", "readable",
-    "rebuilt", "response", "swapped",
+    "NoisyDigitsConfig", "PatchClassifier", "fit_classifier", "fit_denoiser", "measure", "readable", "rebuilt",
+    "response", "swapped", "two_patches",
 ]  # fmt: skip
 
 _LAYER = "hidden2"  # the last hidden layer of both kinds of model
@@ -51,7 +53,7 @@ class NoisyDigitsConfig:
     seeds: int = 2
 
 
-def patches(images: ImageSet, snr: float, scale: float = 0.5, seed: int = 0) -> Tensor:
+def two_patches(images: ImageSet, snr: float, scale: float = 0.5, seed: int = 0) -> Tensor:
     """Each image (N, C, H, W), less the mean image, beside Gaussian noise: float32 (N, 2, C H W).
 
     The signal patches have ``snr`` times the root mean square of the noise patches, and both together have ``scale``,
@@ -192,22 +194,26 @@ def measure(
     Returns lists (snr, seed): ``response_*``, base-ten logarithms of signal over noise in :func:`response` on the
     training samples; ``signal_*`` and ``noise_*``, what is :func:`readable` of either patch, for * the denoiser, the
     classifier and the untrained denoiser; ``new_noise`` and ``new_signal``, :func:`swapped`; ``accuracy`` on test
-    samples; ``rebuilt_train`` and ``rebuilt_test``, pairs (signal, noise). ``cache`` is not used.
+    samples; ``rebuilt_train`` and ``rebuilt_test``, pairs (signal, noise). With ``cache``, a folder, finished pairs of
+    SNR and seed are kept there.
     """
     train, test = (_subset(config, split) for split in ("train", "test"))
-    rows = []
-    bar = tqdm(total=len(config.snrs) * config.seeds, desc="noisy digits", disable=not progress)
-    for snr in config.snrs:
-        rows.append([])
-        for seed in range(config.seeds):
-            rows[-1].append(_one(config, train, test, snr, seed))
-            bar.update()
-    bar.close()
+    pairs = [_Pair(config, snr, seed) for snr in config.snrs for seed in range(config.seeds)]
+    one = functools.partial(_one, train=train, test=test)
+    found = sweeps.run(one, pairs, cache=cache, progress=progress, desc="noisy digits")
+    rows = [found[i : i + config.seeds] for i in range(0, len(found), config.seeds)]
     return {key: [[run[key] for run in row] for row in rows] for key in rows[0][0]}
 
 
-def _one(config: NoisyDigitsConfig, train: ImageSet, test: ImageSet, snr: float, seed: int) -> dict[str, Any]:
-    x, fresh = (patches(part, snr, config.scale, 2 * seed + i) for i, part in enumerate((train, test)))
+class _Pair(NamedTuple):
+    config: NoisyDigitsConfig
+    snr: float
+    seed: int
+
+
+def _one(pair: _Pair, _folder: Path | None, *, train: ImageSet, test: ImageSet) -> dict[str, Any]:
+    config, snr, seed = pair
+    x, fresh = (two_patches(part, snr, config.scale, 2 * seed + i) for i, part in enumerate((train, test)))
     denoiser = fit_denoiser(x, config, seed)
     models = {
         "denoiser": denoiser,

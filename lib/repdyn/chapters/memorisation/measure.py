@@ -20,7 +20,10 @@ from repdyn.noise import edm_sigmas
 from repdyn.probes import probe_curves
 from repdyn.theory.empirical import EmpiricalDenoiser
 
-__all__ = ["MemoryConfig", "Scene", "curves", "generate", "losses", "participation_ratio", "read", "scene", "score"]
+__all__ = [
+    "MemoryConfig", "Scene", "curves", "generate_images", "participation_ratio", "read", "scene", "score",
+    "weighted_losses",
+]  # fmt: skip
 
 _PROBE_SEED = 0  # labelled images are the same for all trainings, so that curves differ by what was learned only
 
@@ -97,8 +100,8 @@ def scene(config: MemoryConfig) -> Scene:
 
 
 def read(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, Any]:
-    """All that is measured of a denoiser: :func:`curves`, :func:`score` and :func:`losses` in one dictionary."""
-    return {**curves(denoiser, own, config), **score(denoiser, own, config), **losses(denoiser, own, config)}
+    """All that is measured of a denoiser: :func:`curves`, :func:`score`, :func:`weighted_losses` in one dictionary."""
+    return {**curves(denoiser, own, config), **score(denoiser, own, config), **weighted_losses(denoiser, own, config)}
 
 
 def curves(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, Any]:
@@ -142,7 +145,7 @@ def participation_ratio(x: Tensor) -> float:
 
 
 @torch.no_grad()
-def generate(
+def generate_images(
     denoiser: nn.Module, shape: tuple[int, ...], num: int, *, steps: int, seed: int, precision: str = "float32"
 ) -> Tensor:
     """``num`` images (num, *shape), in ``steps`` steps of Heun's method, from sigma 20 to 0.02 and then to 0."""
@@ -160,9 +163,16 @@ def score(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, An
     second nearest, :func:`repdyn.metrics.memorisation.memorised`. The distance is the sliced Wasserstein one, with its
     error.
     """
-    options = {"seed": config.seed, "precision": config.read_precision}
     made = [
-        generate(denoiser, tuple(own.train.shape[1:]), config.samples, steps=steps, **options) for steps in config.steps
+        generate_images(
+            denoiser,
+            tuple(own.train.shape[1:]),
+            config.samples,
+            steps=steps,
+            seed=config.seed,
+            precision=config.read_precision,
+        )
+        for steps in config.steps
     ]
     away = sliced_wasserstein(made[0], own.test, normalisation="dimension", seed=config.seed)
     ratios = [memorised(images, own.train).ratio for images in (*made, own.test[: config.samples])]
@@ -171,7 +181,7 @@ def score(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, An
 
 
 @torch.no_grad()
-def losses(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, list[float]]:
+def weighted_losses(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> dict[str, list[float]]:
     """Weighted losses (L,) at ``loss_sigmas``: on ``train_loss`` and ``held_loss`` images; ``copy_train`` and
     ``copy_held``, those of the :class:`repdyn.theory.empirical.EmpiricalDenoiser`; and ``estimate_novel``.
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from repdyn.chapters.memorisation.measure import MemoryConfig
-from repdyn.chapters.memorisation.sweep import MemorySweep, measure_sweep
+from repdyn.chapters.memorisation.sweep import MemorySweep, measure_memorisation
 from repdyn.records import Recipe
+from repdyn.records.variants import Variant, grid
 
 __all__ = ["RECIPES"]
 
 # Chosen such that copying sets in within the budget: with 16 channels 750 images a CPU-second and 90 seconds a
 # training (8 channels: 60), and 14 for each checkpoint. In all 45 CPU-minutes.
-_MEMORY_CHANGES = (
-    ((("num_train", 32), ("checkpoints", 5), ("steps", (10, 20))), (0,)),
-    ((("num_train", 8192), ("checkpoints", 4)), (0,)),
-    *(((("num_train", num),), (0,)) for num in (16, 128, 1024)),
-    *(((("num_train", num), ("width", 8)), (0,)) for num in (32, 128, 8192, 16, 1024)),
-    ((("num_train", 64), ("images", 131_072), ("checkpoints", 6)), (0,)),
-    ((("num_train", 64), ("width", 8)), (0,)),
-    *(((("num_train", num),), (1, 2)) for num in (16, 128, 1024, 8192)),
-    *(((("num_train", num), ("width", 8)), (1, 2)) for num in (16, 128, 1024, 8192)),
+_VARIANTS = (
+    Variant((("num_train", 32), ("checkpoints", 5), ("steps", (10, 20))), (0,)),
+    *grid(num_train=(8192,), checkpoints=(4,), seeds=(0,)),
+    *grid(num_train=(16, 128, 1024), seeds=(0,)),
+    *grid(num_train=(32, 128, 8192, 16, 1024), width=(8,), seeds=(0,)),
+    *grid(num_train=(64,), images=(131_072,), checkpoints=(6,), seeds=(0,)),
+    *grid(num_train=(64,), width=(8,), seeds=(0,)),
+    *grid(num_train=(16, 128, 1024, 8192), seeds=(1, 2)),
+    *grid(num_train=(16, 128, 1024, 8192), width=(8,), seeds=(1, 2)),
 )
 _MEMORY_SLICE = MemoryConfig(
     dataset="fashion-mnist-mini", num_train=16, width=8, images=1280, precision="no", num_probe=400, num_test=300,
@@ -29,8 +30,8 @@ _MEMORY_SLICE = MemoryConfig(
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
         "memorisation-sweep",
-        measure_sweep,
-        MemorySweep(MemoryConfig(read_precision="bf16"), _MEMORY_CHANGES),
+        measure_memorisation,
+        MemorySweep(MemoryConfig(read_precision="bf16"), _VARIANTS),
         MemorySweep(_MEMORY_SLICE),
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,17 @@ from repdyn.chapters.memorisation.measure import MemoryConfig, read, scene
 from repdyn.metrics import sliced_wasserstein
 from repdyn.networks.unet import UNetConfig
 from repdyn.records import sweeps
+from repdyn.records.variants import Variant, expand, grid
 
-__all__ = ["MemorySweep", "by_size", "learn", "measure", "measure_sweep", "plan"]
+__all__ = ["MemorySweep", "by_size", "learn_images", "measure", "measure_memorisation", "plan"]
 
 
 @dataclass(frozen=True)
 class MemorySweep:
-    """``base`` and changes to it, pairs of a field's name and a value, each with every one of its seeds."""
+    """The ``variants`` of ``base`` that are trained (:mod:`repdyn.records.variants`), each with its seeds."""
 
     base: MemoryConfig
-    changes: tuple[tuple[tuple[tuple[str, int], ...], tuple[int, ...]], ...] = (((), (0,)),)
+    variants: tuple[Variant, ...] = grid(seeds=(0,))
 
     @property
     def dataset(self) -> str:
@@ -48,7 +49,7 @@ def plan(config: MemoryConfig, resolution: int, channels: int = 1) -> training.T
     )  # fmt: skip
 
 
-def learn(
+def learn_images(
     config: MemoryConfig, train: Tensor, state_file: str | os.PathLike | None = None
 ) -> Iterator[tuple[int, nn.Module]]:
     """Train on ``train`` (N, C, H, W), yielding (images seen, averaged denoiser) at each checkpoint not passed yet.
@@ -72,7 +73,7 @@ def measure(config: MemoryConfig, folder: Path | None = None) -> dict[str, Any]:
     if folder is not None:
         state = folder / "state.safetensors"
         found = {int(path.stem): json.loads(path.read_text()) for path in sorted(folder.glob("[0-9]*.json"))}
-    for images, denoiser in learn(config, own.train, state):
+    for images, denoiser in learn_images(config, own.train, state):
         if images not in found:
             found[images] = json.loads(json.dumps(read(denoiser, own, config)))  # what a file would give
             if folder is not None:
@@ -83,24 +84,24 @@ def measure(config: MemoryConfig, folder: Path | None = None) -> dict[str, Any]:
     return {"sigmas": list(config.sigmas), "floor": list(floor), "checkpoints": checkpoints}
 
 
-def measure_sweep(
+def measure_memorisation(
     config: MemorySweep, *, cache: str | os.PathLike | None = None, progress: bool = False
 ) -> dict[str, Any]:
-    """:func:`measure` for every change of the base with each of its seeds.
+    """:func:`measure` for every variant of the base with each of its seeds.
 
     Returns ``runs``, a list of results, each with its ``change``, a dictionary of the fields that differ from the base,
     and its ``seed``. With ``cache``, a folder, runs and unfinished trainings are kept there.
     """
-    plans = [(dict(change), seed) for change, seeds in config.changes for seed in seeds]
-    runs = [replace(config.base, **change, seed=seed) for change, seed in plans]
-    results = sweeps.run(measure, runs, cache=cache, progress=progress, desc="memorisation")
-    return {"runs": [{"change": c, "seed": s, **result} for (c, s), result in zip(plans, results, strict=True)]}
+    runs = expand(config.base, config.variants)
+    results = sweeps.run(measure, [run.config for run in runs], cache=cache, progress=progress, desc="memorisation")
+    told = [{"change": dict(run.variant.changes), "seed": run.config.seed} for run in runs]
+    return {"runs": [one | result for one, result in zip(told, results, strict=True)]}
 
 
 def by_size(runs: list[dict[str, Any]], base: MemoryConfig, width: int, seed: int = 0) -> dict[int, dict[str, Any]]:
     """Size of the training set -> checkpoint after ``base.images``, of runs with ``width`` and ``seed``; sizes rise.
 
-    ``runs`` are those of :func:`measure_sweep`. Raises ``ValueError`` if there is none.
+    ``runs`` are those of :func:`measure_memorisation`. Raises ``ValueError`` if there is none.
     """
     found: dict[int, dict[str, Any]] = {}
     for run in runs:

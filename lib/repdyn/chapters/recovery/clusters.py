@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from torch import Tensor
-from tqdm import tqdm
 
 from repdyn import _checks, datasets
-from repdyn.chapters.recovery.measure import losses, train_starts
+from repdyn.chapters.recovery.measure import start_losses, train_starts
 from repdyn.images import to_unit_range
 from repdyn.metrics import clustering_accuracy
 from repdyn.networks import MoLRGStarts
+from repdyn.records import sweeps
 from repdyn.theory.subspaces import alternate, random_bases
 
 __all__ = ["ClusterConfig", "measure", "nearest_subspace", "principal_components", "rescaled"]
@@ -78,22 +80,45 @@ def measure(config: ClusterConfig, *, cache: str | os.PathLike | None = None, pr
     ``k_means`` (starts,) and ``kept``, the share of variance in the components; ``k_subspaces``, a list for each
     dimension; ``denoiser``, for each dimension and schedule: ``accuracy``, ``losses`` and the trained ``delta``
     (starts,), and of the start with the lowest loss the variance along the ``inside`` directions of its clusters, each
-    (K, d), which the model takes for 1, and the mean variance ``outside``. Labels only judge. ``cache`` is not used.
+    (K, d), which the model takes for 1, and the mean variance ``outside``. Labels only judge. Each fit is a run of
+    :func:`repdyn.records.sweeps.run`: with ``cache``, a folder, finished ones are kept there.
     """
     data = datasets.load(config.dataset, "train")
-    images, labels, K = data.images[: config.num], data.labels[: config.num], len(data.classes)
-    x, kept = principal_components(images, config.components)
+    labels = data.labels[: config.num]
+    x, kept = principal_components(data.images[: config.num], config.components)
+    fits = [_Fit(config, None, None)]
+    fits += [_Fit(config, d, schedule) for d in config.dims for schedule in (None, *config.schedules)]
+    fit = functools.partial(_fit, x=x, labels=labels, K=len(data.classes))
+    means, *others = sweeps.run(fit, fits, cache=cache, progress=progress, desc="clusters")
+    found = list(zip(fits[1:], others, strict=True))
+    return {
+        "kept": kept,
+        "k_means": means,
+        "dims": list(config.dims),
+        "k_subspaces": [result for plan, result in found if plan.schedule is None],
+        "denoiser": [{"d": plan.d, "schedule": plan.schedule, **result} for plan, result in found if plan.schedule],
+    }
+
+
+class _Fit(NamedTuple):
+    """One method: the denoiser on ``schedule``; without it k-subspaces; without a dimension ``d`` k-means."""
+
+    config: ClusterConfig
+    d: int | None
+    schedule: str | None
+
+
+def _fit(fit: _Fit, _folder: Path | None, *, x: Tensor, labels: Tensor, K: int) -> Any:
+    config, d, schedule = fit
     seeds = range(config.seed, config.seed + config.starts)
-    means = [KMeans(K, n_init=1, random_state=seed).fit_predict(x.numpy()) for seed in seeds]
-    result = {"kept": kept, "k_means": [clustering_accuracy(found, labels) for found in means]}
-    result |= {"dims": list(config.dims), "k_subspaces": [], "denoiser": []}
-    for d in tqdm(config.dims, desc="clusters", unit="dimension", disable=not progress):
-        scaled = rescaled(x, d, config.delta)
-        found = [alternate(scaled, random_bases(K, config.components, d, seed)).bases for seed in seeds]
-        result["k_subspaces"].append([clustering_accuracy(nearest_subspace(scaled, b), labels) for b in found])
-        for schedule in config.schedules:
-            result["denoiser"].append({"d": d, "schedule": schedule, **_denoiser(config, scaled, labels, d, schedule)})
-    return result
+    if d is None:
+        means = [KMeans(K, n_init=1, random_state=seed).fit_predict(x.numpy()) for seed in seeds]
+        return [clustering_accuracy(found, labels) for found in means]
+    scaled = rescaled(x, d, config.delta)
+    if schedule is not None:
+        return _denoiser(config, scaled, labels, d, schedule)
+    bases = [alternate(scaled, random_bases(K, config.components, d, seed)).bases for seed in seeds]
+    return [clustering_accuracy(nearest_subspace(scaled, b), labels) for b in bases]
 
 
 def _denoiser(config: ClusterConfig, x: Tensor, labels: Tensor, d: int, schedule: str) -> dict[str, Any]:
@@ -101,7 +126,7 @@ def _denoiser(config: ClusterConfig, x: Tensor, labels: Tensor, d: int, schedule
     denoiser = MoLRGStarts(config.starts, x.shape[1], d, K, config.delta, learn_delta=True, seed=config.seed)
     options = {"steps": config.steps, "batch_size": config.batch_size, "learning_rate": config.learning_rate}
     *_, step = train_starts(denoiser, x.float(), schedule, seed=config.seed, **options)
-    bases, loss = step.ema.bases.detach().double(), losses(step.ema, x[:2000].float())
+    bases, loss = step.ema.bases.detach().double(), start_losses(step.ema, x[:2000].float())
     clusters = [nearest_subspace(x, b) for b in bases]
     best = int(loss.argmin())
     inside, outside = _variances(x, clusters[best], bases[best])

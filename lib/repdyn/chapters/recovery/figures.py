@@ -7,10 +7,11 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from repdyn.chapters.recovery.measure import pick, success
+from repdyn.chapters.recovery.measure import success
 from repdyn.plots import CLASS_COLORS, COLORS, MARKERS, sigma_axis
 
 __all__ = ["clusters", "directions", "levels", "losses_and_angles", "overlaps", "slices", "trajectories"]
@@ -66,42 +67,49 @@ def overlaps(matrices: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def levels(result: Mapping[str, Any]) -> Figure:
-    """Success rate of training at one noise level, for every delta measured, and of everything else at the base."""
+def levels(data: xr.Dataset) -> Figure:
+    """Success rate of training at one noise level, for every delta measured, and of everything else at the base.
+
+    ``data`` is a :func:`repdyn.chapters.recovery.measure.dataset`.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.8), width_ratios=[1.25, 1.0])
-    deltas = sorted({cell["changed"]["delta"] for cell in result["cells"] if "delta" in cell["changed"]})
-    worlds = [({}, "the base"), *(({"delta": delta}, rf"$\delta = {delta:g}$") for delta in deltas)]
-    for i, (changed, label) in enumerate(worlds):
-        cells = [cell for cell in result["cells"] if cell["changed"] == changed and _is_level(cell["method"])]
-        x, y = [float(cell["method"]) for cell in cells], [success(cell["angles"]) for cell in cells]
+    deltas = {f"delta={delta:g}": rf"$\delta = {delta:g}$" for delta in np.unique(data.delta)}
+    worlds = {"base": "the base"} | {name: label for name, label in deltas.items() if name in data.setting}
+    for i, (setting, label) in enumerate(worlds.items()):
+        there = {m: angles for m, angles in _measured(data, setting).items() if _is_level(m)}
+        x, y = [float(method) for method in there], [success(angles) for angles in there.values()]
         style = {"color": CLASS_COLORS[i], "marker": MARKERS[i], "ls": ["-", "--", "-.", ":"][i % 4], "label": label}
-        left.errorbar(x, y, None if changed else [_error(cell) for cell in cells], capsize=3, **style)
+        bars = [_error(angles) for angles in there.values()] if setting == "base" else None
+        left.errorbar(x, y, bars, capsize=3, **style)
     sigma_axis(left, r"the one noise level $\sigma$")
     left.set(ylabel="share of starts that recover", ylim=(-0.03, 1.03))
     left.legend(loc="upper right", fontsize=9)
-    others = [cell for cell in result["cells"] if not cell["changed"] and not _is_level(cell["method"])]
-    for place, cell in enumerate(reversed(others)):
-        rate, error = [success(cell["angles"])], [_error(cell)]
+    others = {m: angles for m, angles in _measured(data, "base").items() if not _is_level(m)}
+    for place, angles in enumerate(reversed(others.values())):
+        rate, error = [success(angles)], [_error(angles)]
         right.errorbar(rate, [place], xerr=error, color=COLORS["black"], marker="o", capsize=3)
-    right.set_yticks(range(len(others)), [_NAMES.get(c["method"], c["method"]) for c in reversed(others)])
+    right.set_yticks(range(len(others)), [_NAMES.get(method, method) for method in reversed(others)])
     right.set(xlabel="share of starts that recover", xlim=(-0.03, 1.03))
     return figure
 
 
-def slices(result: dict[str, Any], world: Mapping[str, float], methods: Sequence[str]) -> Figure:
-    """Success rate of ``methods`` along every axis that was measured, through the point ``world``."""
-    axes_names = list(dict.fromkeys(name for cell in result["cells"] for name in cell["changed"]))
+def slices(data: xr.Dataset, methods: Sequence[str]) -> Figure:
+    """Success rate of ``methods`` along every field of the world that was changed, through the base.
+
+    ``data`` is a :func:`repdyn.chapters.recovery.measure.dataset`.
+    """
     figure, axes = plt.subplots(2, 3, figsize=(7.4, 5.0), sharey=True)
-    for ax, name in zip(axes.flat, axes_names, strict=True):
-        values = sorted({cell["changed"][name] for cell in result["cells"] if name in cell["changed"]} | {world[name]})
+    base = data.sel(setting="base")
+    for ax, (name, title) in zip(axes.flat, _AXES.items(), strict=True):
+        along = data.sel(setting=(data[name] != base[name]) | (data.setting == "base")).sortby(name)
         for i, method in enumerate(methods):
-            cells = [pick(result, method, **({} if v == world[name] else {name: v})) for v in values]
-            places = np.arange(len(values)) + 0.08 * (i - 1)
-            rates = [success(cell["angles"]) for cell in cells]
+            angles = along.angles.sel(approach=method)
+            places = np.arange(along.sizes["setting"]) + 0.08 * (i - 1)
             style = {"color": CLASS_COLORS[i], "marker": MARKERS[i], "ls": ["-", "--", ":"][i % 3]}
-            ax.errorbar(places, rates, [_error(cell) for cell in cells], label=_NAMES[method], capsize=2, **style)
-        ax.set_xticks(range(len(values)), [f"{value:g}" for value in values])
-        ax.set_xlabel(_AXES[name])
+            bars = [_error(one) for one in angles]
+            ax.errorbar(places, [success(one) for one in angles], bars, label=_NAMES[method], capsize=2, **style)
+        ax.set_xticks(range(along.sizes["setting"]), [f"{value:g}" for value in along[name].values])
+        ax.set_xlabel(title)
     for ax in axes[:, 0]:
         ax.set(ylabel="share that recover", ylim=(-0.05, 1.05))
     figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(methods))
@@ -118,13 +126,14 @@ _AXES = {
 }
 
 
-def losses_and_angles(result: dict[str, Any], methods: Sequence[str]) -> Figure:
-    """Loss of every start over that of the true bases, against its largest angle."""
+def losses_and_angles(data: xr.Dataset, methods: Sequence[str]) -> Figure:
+    """Loss of every start over that of the true bases, against its largest angle, at the base."""
     figure, ax = plt.subplots(figsize=(7.0, 3.4))
     for i, method in enumerate(methods):
-        cell = pick(result, method)
+        at = data.sel(approach=method, setting="base")
         style: dict[str, Any] = {"color": CLASS_COLORS[i], "marker": MARKERS[i], "ls": "none", "alpha": 0.8}
-        ax.plot(cell["angles"], cell["losses"], label=_NAMES.get(method, f"one level, {method}"), **style)
+        label = _NAMES.get(method, f"one level, {method}")
+        ax.plot(at.angles.values.ravel(), at.losses.values.ravel(), label=label, **style)
     ax.set(xlabel="largest angle (radians)", ylabel="loss / loss of the true bases")
     ax.legend(loc="upper left")
     return figure
@@ -161,6 +170,12 @@ def _is_level(method: str) -> bool:
     return method.replace(".", "", 1).isdigit()
 
 
-def _error(cell: Mapping[str, Any]) -> float:
-    rate = success(cell["angles"])
-    return float(np.sqrt(rate * (1 - rate) / len(cell["angles"])))
+def _measured(data: xr.Dataset, setting: str) -> dict[str, xr.DataArray]:
+    """Method -> angles (world, start), of those that were tried in a setting."""
+    angles = data.angles.sel(setting=setting).dropna("approach")
+    return {str(one.approach.item()): one for one in angles}
+
+
+def _error(angles: xr.DataArray) -> float:
+    rate = success(angles)
+    return float(np.sqrt(rate * (1 - rate) / angles.size))

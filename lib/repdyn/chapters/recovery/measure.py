@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 
 from repdyn.metrics import class_bases, match_subspaces
 from repdyn.networks import MoLRGStarts
 from repdyn.records import sweeps
+from repdyn.records.variants import Variant, expand, grid
 from repdyn.theory.molrg import NoisyMoLRG
 from repdyn.theory.subspaces import alternate, overlapping, random_bases
 from repdyn.training import DDPMSteps, EDMWeight, EpsilonWeight, Listed, NoWeight, Step, TrainConfig, train
@@ -24,12 +25,13 @@ from repdyn.training import DDPMSteps, EDMWeight, EpsilonWeight, Listed, NoWeigh
 __all__ = [
     "EVEN_LEVELS",
     "RecoveryConfig",
-    "World",
-    "losses",
+    "SubspaceWorld",
+    "Trial",
+    "dataset",
     "measure",
     "paired_difference",
     "phases",
-    "pick",
+    "start_losses",
     "success",
     "train_starts",
 ]
@@ -41,7 +43,7 @@ _JUDGING_LEVELS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 
 
 @dataclass(frozen=True)
-class World:
+class SubspaceWorld:
     """A noisy MoLRG in R^n with K subspaces of dimension d, cosines ``overlap`` between them, and ``num`` samples."""
 
     n: int = 50
@@ -58,19 +60,24 @@ class World:
 
 
 @dataclass(frozen=True)
+class Trial(SubspaceWorld):
+    """A world, and the ``method`` by which its subspaces are looked for."""
+
+    method: str = "0.3"
+
+
+@dataclass(frozen=True)
 class RecoveryConfig:
-    """What is measured: every one of ``methods`` in ``world`` and along ``axes``.
+    """What is measured: ``variants`` (:mod:`repdyn.records.variants`) of a :class:`Trial` in ``world``.
 
     A method is a schedule of :func:`phases`; 'k-subspaces' or 'em', from random starts; 'k-subspaces first', which
     trains from what k-subspaces finds; 'wide', which trains twice as many subspaces; or 'alike', where all subspaces of
-    a start begin close to each other; these three on ``remedy_schedule``. An
-    axis is the name of a field of :class:`World`, its values, and the methods there; the other fields stay as in
-    ``world``. Everywhere there are ``worlds`` draws of the subspaces and the data, with ``starts`` random starts each.
+    a start begin close to each other; these three on ``remedy_schedule``. Everywhere there are ``worlds`` draws of the
+    subspaces and the data, with ``starts`` random starts each.
     """
 
-    world: World = World()
-    methods: tuple[str, ...] = ("even", "0.3", "k-subspaces", "em")
-    axes: tuple[tuple[str, tuple[float, ...], tuple[str, ...]], ...] = ()
+    world: SubspaceWorld = SubspaceWorld()
+    variants: tuple[Variant, ...] = grid(method=("even", "0.3", "k-subspaces", "em"))
     remedy_schedule: str = "0.3"
     worlds: int = 2
     starts: int = 10
@@ -142,7 +149,7 @@ def train_starts(
         denoiser = step.denoiser
 
 
-def losses(denoiser: MoLRGStarts, data: Tensor, seed: int = 0) -> Tensor:
+def start_losses(denoiser: MoLRGStarts, data: Tensor, seed: int = 0) -> Tensor:
     """Error over sigma^2 of every start (S,), a number, averaged over ``data``, (N, n) or (N, S, n), and six levels.
 
     All starts see the same noise, so that their losses can be compared.
@@ -158,32 +165,51 @@ def losses(denoiser: MoLRGStarts, data: Tensor, seed: int = 0) -> Tensor:
 
 
 def success(angles: object) -> float:
-    """Share of starts that found every subspace: whose largest angle (S,) is below half a radian."""
-    return float((np.asarray(angles) < _RECOVERED).mean())
+    """Share of starts that found every subspace: whose largest angle is below half a radian; NaN for NaN.
+
+    ``angles`` may have any shape, such as (world, start).
+    """
+    angles = np.asarray(angles)
+    return float("nan") if np.isnan(angles).any() else float((angles < _RECOVERED).mean())
 
 
-def pick(result: dict[str, Any], method: str, **changed: float) -> dict[str, Any]:
-    """The cell of :func:`measure` for a method where ``changed`` differs from the base; ``ValueError`` if none is."""
+def dataset(result: dict[str, Any], config: RecoveryConfig) -> xr.Dataset:
+    """What :func:`measure` returned for ``config``, its axes by name: ``approach``, ``setting``, ``world``, ``start``.
+
+    An approach is a method. ``angles`` and ``losses`` have all four axes, ``oracle`` the first three. A setting is
+    called 'base' or by what changed, as in 'num=400', and has the fields of its :class:`SubspaceWorld` as coordinates.
+    NaN stands where nothing was measured, and for the losses of a method that is not trained.
+    """
+    settings = {_called(cell["changed"]): asdict(config.world) | cell["changed"] for cell in result["cells"]}
+    methods = list(dict.fromkeys(cell["method"] for cell in result["cells"]))
+    shape = (len(methods), len(settings), config.worlds, config.starts)
+    found = {key: np.full(shape, np.nan) for key in ("angles", "losses")} | {"oracle": np.full(shape[:3], np.nan)}
     for cell in result["cells"]:
-        if cell["method"] == method and cell["changed"] == changed:
-            return cell
-    raise ValueError(f"nothing was measured for {method!r} at {changed}: see the configuration for what was")
+        place = methods.index(cell["method"]), list(settings).index(_called(cell["changed"]))
+        for key, values in found.items():
+            if cell[key] is not None:
+                values[place] = np.reshape(cell[key], values.shape[2:])
+    axes = ("approach", "setting", "world", "start")
+    fields = {name: ("setting", [world[name] for world in settings.values()]) for name in asdict(config.world)}
+    return xr.Dataset(
+        {key: (axes[: values.ndim], values) for key, values in found.items()},
+        {"approach": methods, "setting": list(settings), **fields},
+    )
 
 
-def paired_difference(result: dict[str, Any], first: str, second: str, worlds: int) -> tuple[float, float]:
+def _called(changed: dict[str, float]) -> str:
+    return ", ".join(f"{name}={value:g}" for name, value in changed.items()) or "base"
+
+
+def paired_difference(data: xr.Dataset, first: str, second: str) -> tuple[float, float]:
     """Mean success rate of ``first`` less that of ``second``, and its standard error over pairs.
 
-    A pair is one of the ``worlds`` of a cell where both were measured: the same data and, for trainings, the same
-    starts. Raises ``ValueError`` when there are fewer than two pairs.
+    ``data`` is a :func:`dataset`. A pair is one of its worlds in a setting where both were measured: the same data and,
+    for trainings, the same starts. Raises ``ValueError`` when there are fewer than two pairs.
     """
-    rivals = {json.dumps(cell["changed"]): cell["angles"] for cell in result["cells"] if cell["method"] == second}
-    pairs = [
-        (cell["angles"], rivals[json.dumps(cell["changed"])])
-        for cell in result["cells"]
-        if cell["method"] == first and json.dumps(cell["changed"]) in rivals
-    ]
-    split = [[np.split(np.array(angles), worlds) for angles in pair] for pair in pairs]
-    differences = [success(a) - success(b) for ours, theirs in split for a, b in zip(ours, theirs)]
+    rates = (data.angles < _RECOVERED).mean("start").where(data.angles.notnull().all("start"))
+    ours, theirs = (rates.sel(approach=method).values for method in (first, second))  # (setting, world)
+    differences = (ours - theirs)[~np.isnan(ours - theirs)]
     if len(differences) < 2:
         raise ValueError(f"{first!r} and {second!r} were measured side by side in fewer than two worlds")
     return float(np.mean(differences)), float(np.std(differences, ddof=1) / math.sqrt(len(differences)))
@@ -199,32 +225,26 @@ def measure(
     ``oracle`` is for each world the angle that principal components of the labelled classes reach. Cells are the runs
     of a :func:`repdyn.records.sweeps.run`: with ``cache``, a folder, they are kept there one by one.
     """
-    plan = replace(config, methods=(), axes=())  # a cell depends on neither: with more of them the others stand
-    cells = [_Cell(plan, tuple(changed.items()), method) for changed, method in _jobs(config)]
+    plan = replace(config, variants=())  # a cell does not depend on them: with more of them the others stand
+    runs = expand(Trial(**asdict(config.world)), config.variants)
+    cells = [_Cell(plan, run.config, run.variant.changes) for run in runs]
     return {"cells": sweeps.run(_cell, cells, cache=cache, progress=progress, desc="recovery")}
 
 
 class _Cell(NamedTuple):
     config: RecoveryConfig
-    changed: tuple[tuple[str, float], ...]
-    method: str
-
-
-def _jobs(config: RecoveryConfig) -> list[tuple[dict[str, float], str]]:
-    jobs = [({}, method) for method in config.methods]
-    for axis, values, methods in config.axes:
-        jobs += [({axis: value}, method) for value in values for method in methods]
-    return jobs
+    trial: Trial
+    changes: tuple[tuple[str, Any], ...]
 
 
 def _cell(cell: _Cell, _folder: Path | None) -> dict[str, Any]:
-    config, changed, method = cell
-    worlds = [replace(config.world, **dict(changed), seed=config.world.seed + 1000 * i) for i in range(config.worlds)]
+    config, trial, method = cell.config, cell.trial, cell.trial.method
+    worlds = [replace(trial, seed=trial.seed + 1000 * i) for i in range(config.worlds)]
     models = [world.model() for world in worlds]
     samples = [model.sample(world.num, world.seed + 1) for model, world in zip(models, worlds)]
     true = [torch.stack(model.bases) for model in models]
-    supervised = [class_bases(data, labels, worlds[0].d) for data, labels in samples]
-    result = {"changed": dict(changed), "method": method}
+    supervised = [class_bases(data, labels, trial.d) for data, labels in samples]
+    result = {"changed": {name: value for name, value in cell.changes if name != "method"}, "method": method}
     result |= {"oracle": [_angle(bases, target) for bases, target in zip(supervised, true)], "losses": None}
     if method in ("k-subspaces", "em"):
         found = torch.cat([_alternated(config, world, data, method) for world, (data, _) in zip(worlds, samples)])
@@ -234,11 +254,11 @@ def _cell(cell: _Cell, _folder: Path | None) -> dict[str, Any]:
         found = trained.bases.detach()
         judge = MoLRGStarts(len(found), worlds[0].n, worlds[0].d, worlds[0].K, worlds[0].delta)
         judge.bases = torch.stack(true).repeat_interleave(config.starts, 0)
-        result["losses"] = (losses(trained, data[:1000]) / losses(judge, data[:1000])).tolist()
+        result["losses"] = (start_losses(trained, data[:1000]) / start_losses(judge, data[:1000])).tolist()
     return result | {"angles": [_angle(bases, true[i // config.starts]) for i, bases in enumerate(found)]}
 
 
-def _trained(config: RecoveryConfig, worlds: list[World], data: Tensor, method: str) -> MoLRGStarts:
+def _trained(config: RecoveryConfig, worlds: Sequence[SubspaceWorld], data: Tensor, method: str) -> MoLRGStarts:
     world, remedy = worlds[0], method in ("wide", "alike", "k-subspaces first")
     K = world.K * (2 if method == "wide" else 1)
     alike = 0.1 if method == "alike" else None
@@ -251,7 +271,7 @@ def _trained(config: RecoveryConfig, worlds: list[World], data: Tensor, method: 
     return step.ema
 
 
-def _alternated(config: RecoveryConfig, world: World, data: Tensor, method: str) -> Tensor:
+def _alternated(config: RecoveryConfig, world: SubspaceWorld, data: Tensor, method: str) -> Tensor:
     """Bases (starts, K, n, d)."""
     first = [random_bases(world.K, world.n, world.d, config.seed + 1000 + start) for start in range(config.starts)]
     return torch.stack([alternate(data, b, delta=world.delta if method == "em" else None).bases for b in first])

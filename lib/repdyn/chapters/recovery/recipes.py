@@ -6,29 +6,35 @@ from dataclasses import replace
 
 from repdyn.chapters.recovery import clusters, measure
 from repdyn.chapters.recovery.clusters import ClusterConfig
-from repdyn.chapters.recovery.measure import RecoveryConfig, World
+from repdyn.chapters.recovery.measure import RecoveryConfig, SubspaceWorld
 from repdyn.records import Recipe
+from repdyn.records.variants import grid
 
 __all__ = ["RECIPES"]
 
 _COMPARED = ("even", "0.3", "k-subspaces")
 _LEVELS = ("0.1", "0.2", "0.3", "0.5", "0.7", "1.0", "2.0")
+_OTHERS = ("ddpm", "edm", "even", "anneal", "k-subspaces", "em", "k-subspaces first", "wide", "alike")
 _RECOVERY = RecoveryConfig(
-    methods=(*_LEVELS, "ddpm", "edm", "even", "anneal", "k-subspaces", "em", "k-subspaces first", "wide", "alike"),
-    axes=(
-        ("n", (20, 200), _COMPARED),
-        ("d", (1, 2, 10), _COMPARED),
-        ("K", (2, 5, 8), _COMPARED),
-        ("num", (200, 500, 8000), _COMPARED),
-        ("overlap", (0.3, 0.6, 0.8), _COMPARED),
-        ("delta", (0.05, 0.1, 0.35, 0.5), ("0.1", "0.3", "1.0", "even", "k-subspaces")),
-        ("d", (2,), ("alike", "wide")),
-        ("K", (5, 8), ("alike", "wide")),
+    variants=(
+        *grid(method=(*_LEVELS, *_OTHERS)),
+        *grid(n=(20, 200), method=_COMPARED),
+        *grid(d=(1, 2, 10), method=_COMPARED),
+        *grid(K=(2, 5, 8), method=_COMPARED),
+        *grid(num=(200, 500, 8000), method=_COMPARED),
+        *grid(overlap=(0.3, 0.6, 0.8), method=_COMPARED),
+        *grid(delta=(0.05, 0.1, 0.35, 0.5), method=("0.1", "0.3", "1.0", "even", "k-subspaces")),
+        *grid(d=(2,), method=("alike", "wide")),
+        *grid(K=(5, 8), method=("alike", "wide")),
     ),
 )
 # Well apart, so that the last bit of a processor's sum decides no start: angles are far from the bound on both sides.
 _RECOVERY_SLICE = RecoveryConfig(
-    World(n=12, d=2, K=2, num=500), ("0.3", "k-subspaces"), (("num", (2000,), ("0.3",)),), worlds=1, starts=3, steps=300
+    SubspaceWorld(n=12, d=2, K=2, num=500),
+    (*grid(method=("0.3", "k-subspaces")), *grid(num=(2000,), method=("0.3",))),
+    worlds=1,
+    starts=3,
+    steps=300,
 )
 
 

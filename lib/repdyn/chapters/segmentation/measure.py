@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,58 +15,15 @@ from tqdm import tqdm
 
 from repdyn import features, pretrained
 from repdyn.chapters.segmentation import pixels
-from repdyn.chapters.segmentation.task import Task, draw, some_pixels
+from repdyn.chapters.segmentation.config import PixelCurveConfig
+from repdyn.chapters.segmentation.task import PixelTask, draw, some_pixels
 from repdyn.curves import untrained_twin
 from repdyn.metrics import confusion, iou_of_confusion
 from repdyn.metrics.resampling import PeakHeight, height_above_ends
-from repdyn.noise import PAPER_SIGMAS
 from repdyn.probes import MLPProbe
 from repdyn.records.cache import content, kept
 
-__all__ = ["PixelCurveConfig", "example_images", "measure", "peak_height"]
-
-
-@dataclass(frozen=True)
-class PixelCurveConfig:
-    """What is measured: whose features, of which images, at which noise levels, with how few labelled images.
-
-    In each of ``splits`` repetitions ``num_labelled`` other training images are labelled; the repetitions share no
-    image, and the ``num_validation`` training images that choose the best noise level belong to none of them. The score
-    is taken on ``num_test`` test images (``None``: all), of those that differ from every training image by ``apart`` or
-    more, root mean square in [-1, 1]: a set may hold a photograph twice. ``pixels_per_image`` pixels of each labelled
-    image, drawn at random (``None``: all), train a :class:`repdyn.probes.MLPProbe` of width ``hidden`` for at most
-    ``max_epochs``. ``layers`` defaults to :func:`repdyn.chapters.segmentation.pixels.decoder_layers`; ``noisy_input``
-    averages over ``draws`` draws of noise; ``threshold`` is for sets without masks
-    (:func:`repdyn.chapters.segmentation.pixels.masks`). With a ``window``, raw patches of that side are probed too. The
-    masks predicted for the first ``examples`` test images are kept at ``example_sigmas``. ``precision`` is that of the
-    features.
-    """
-
-    weights: str = "fashion-small"
-    dataset: str = "fashion-mnist-mini"
-    threshold: int | None = None
-    num_labelled: int = 20
-    num_validation: int = 40
-    num_test: int | None = None
-    apart: float | None = None
-    splits: int = 3
-    sigmas: tuple[float, ...] = PAPER_SIGMAS
-    noisy_input: bool = False
-    draws: int = 1
-    layers: tuple[str, ...] | None = None
-    pixels_per_image: int | None = None
-    hidden: int = 128
-    max_epochs: int = 20
-    batch_size: int = 512
-    window: int | None = None
-    untrained: bool = False
-    examples: int = 0
-    example_sigmas: tuple[float, ...] = ()
-    seed: int = 0
-    precision: str = "float32"
-
-    def __post_init__(self) -> None:
-        features.check_precision(self.precision)
+__all__ = ["example_images", "measure", "peak_height"]
 
 
 def measure(
@@ -142,7 +99,7 @@ def peak_height(
 def _cached_level(
     config: PixelCurveConfig,
     denoiser: nn.Module,
-    task: Task,
+    task: PixelTask,
     layers: list[str],
     index: int,
     cache: str | os.PathLike | None,
@@ -155,7 +112,7 @@ def _cached_level(
 
 
 def _level(
-    config: PixelCurveConfig, denoiser: nn.Module, task: Task, layers: list[str], index: int
+    config: PixelCurveConfig, denoiser: nn.Module, task: PixelTask, layers: list[str], index: int
 ) -> dict[str, Tensor]:
     """Confusion counts of one noise level: 'validation' and 'test' (splits, images, K, K), and 'examples' (E, H, W)."""
     found = features.extract(
@@ -177,7 +134,7 @@ def _level(
     return _fit_and_count(config, task, stacked)
 
 
-def _fit_and_count(config: PixelCurveConfig, task: Task, stacked: Callable[[slice], Tensor]) -> dict[str, Tensor]:
+def _fit_and_count(config: PixelCurveConfig, task: PixelTask, stacked: Callable[[slice], Tensor]) -> dict[str, Tensor]:
     """Train a probe on each labelled set, and count what it does on validation and test images.
 
     ``stacked`` gives the features (N, C, H, W) of a part of the task's images.
@@ -209,7 +166,7 @@ def _predict(probe: MLPProbe, stacked: Tensor) -> np.ndarray:
     return probe.predict(pixels.rows(stacked)).reshape(stacked.shape[2:])
 
 
-def _raw(config: PixelCurveConfig, task: Task) -> dict[str, list[float]] | None:
+def _raw(config: PixelCurveConfig, task: PixelTask) -> dict[str, list[float]] | None:
     if config.window is None:
         return None
     scores = {}
@@ -221,7 +178,7 @@ def _raw(config: PixelCurveConfig, task: Task) -> dict[str, list[float]] | None:
     return scores
 
 
-def _examples(config: PixelCurveConfig, task: Task, levels: list[dict[str, Tensor]]) -> dict[str, Any] | None:
+def _examples(config: PixelCurveConfig, task: PixelTask, levels: list[dict[str, Tensor]]) -> dict[str, Any] | None:
     """True masks of the first test images and those predicted at some levels, each a list of rows of digits."""
     if not config.examples:
         return None

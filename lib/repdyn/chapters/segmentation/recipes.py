@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from repdyn.chapters.segmentation.measure import PixelCurveConfig, measure
+from repdyn.chapters.segmentation.config import PixelCurveConfig
+from repdyn.chapters.segmentation.measure import measure
 from repdyn.records import Recipe
 
 __all__ = ["RECIPES"]

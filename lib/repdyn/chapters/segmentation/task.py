@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from repdyn import datasets
 from repdyn.chapters.segmentation import pixels
+from repdyn.chapters.segmentation.config import PixelCurveConfig
 from repdyn.images import ImageSet, to_unit_range
 
-if TYPE_CHECKING:
-    from repdyn.chapters.segmentation.measure import PixelCurveConfig
+__all__ = ["PixelTask", "draw", "some_pixels"]
 
 
-class Task(NamedTuple):
+class PixelTask(NamedTuple):
     """All images that are used, and where in them the labelled sets, the validation and the test images are."""
 
     images: Tensor  # (N, C, H, W)
@@ -27,7 +27,7 @@ class Task(NamedTuple):
     test: slice
 
 
-def draw(config: PixelCurveConfig) -> Task:
+def draw(config: PixelCurveConfig) -> PixelTask:
     """Draw the images of ``config`` from its seed, classes in equal numbers where an image has one."""
     train, test = (datasets.load(config.dataset, split) for split in ("train", "test"))
     sizes = [config.num_validation, *[config.num_labelled] * config.splits]
@@ -41,7 +41,7 @@ def draw(config: PixelCurveConfig) -> Task:
     bounds = np.cumsum([0, *sizes, wanted]).tolist()
     validation, *labelled, last = (slice(*pair) for pair in zip(bounds[:-1], bounds[1:], strict=True))
     images = torch.cat([train.images[drawn], test.images[chosen]])
-    return Task(images, torch.cat([masks[drawn], test_masks[chosen]]), classes, labelled, validation, last)
+    return PixelTask(images, torch.cat([masks[drawn], test_masks[chosen]]), classes, labelled, validation, last)
 
 
 def _apart(images: Tensor, others: Tensor, least: float | None) -> Tensor:

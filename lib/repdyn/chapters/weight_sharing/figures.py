@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -54,15 +54,19 @@ def shipped(sigmas: list[float], trained: list, untrained: list) -> Figure:
     return fig
 
 
-def curves(result: dict[str, Any], layer: int) -> Figure:
-    """Test accuracy of hidden layer ``layer`` against sigma, a panel for each family; bands span the seeds."""
-    count = len(result["families"])
+def curves(data: xr.Dataset, layer: str) -> Figure:
+    """Test accuracy of a hidden layer against sigma, a panel for each family; bands span the seeds.
+
+    ``data`` is a :func:`repdyn.chapters.weight_sharing.measure.dataset`, here and in the figures below.
+    """
+    count = data.sizes["family"]
     fig, axes = plt.subplots(1, count, figsize=(7.5 if count > 1 else 6, 3.5), sharey=True, squeeze=False)
-    for ax, (family, kinds) in zip(axes[0], result["families"].items(), strict=True):
+    test = data.test.sel(stage="end", layer=layer)
+    for ax, family in zip(axes[0], data.family.values, strict=True):
         for kind in ("daes", "diffusion"):
-            _band(ax, result["sigmas"], np.array(kinds[kind]["test"])[:, layer], kind)
-        ax.axhline(np.mean(result["untrained"]["test"][layer]), color=COLORS["grey"], lw=1.2, ls=":")
-        ax.axhline(result["pixels"], color=COLORS["black"], lw=1.2, ls=(0, (1, 1)))
+            _band(ax, test.sel(family=family, kind=kind), kind)
+        ax.axhline(data.untrained.sel(layer=layer).mean(), color=COLORS["grey"], lw=1.2, ls=":")
+        ax.axhline(data.pixels, color=COLORS["black"], lw=1.2, ls=(0, (1, 1)))
         ax.set_title(FAMILIES[family])
         sigma_axis(ax)
     axes[0, 0].set_ylabel("test accuracy of a linear probe")
@@ -72,15 +76,16 @@ def curves(result: dict[str, Any], layer: int) -> Figure:
     return fig
 
 
-def distances(result: dict[str, Any]) -> Figure:
+def distances(data: xr.Dataset) -> Figure:
     """Distance of each level's features from the best one's (top), and alignment with them (bottom), by family."""
     fig, axes = plt.subplots(2, 3, figsize=(7.5, 5.2), sharex=True, sharey="row")
-    for column, (family, kinds) in zip(axes.T, result["families"].items(), strict=True):
+    for column, family in zip(axes.T, data.family.values, strict=True):
         for kind in ("daes", "diffusion"):
-            for ax, key, place in zip(column, ("distance", "cka"), (0, 2), strict=True):
-                _band(ax, result["sigmas"], np.array(kinds[kind][key]), kind)
+            found = data.sel(family=family, kind=kind)
+            for ax, key in zip(column, ("distance", "cka"), strict=True):
+                _band(ax, found[key], kind)
                 _, color, _ = _KINDS[kind]
-                ax.axhline(kinds[kind]["seeds_apart"][place], color=COLORS[color], lw=1.2, ls=(0, (1, 1)))
+                ax.axhline(found.seeds_apart.sel(likeness=key), color=COLORS[color], lw=1.2, ls=(0, (1, 1)))
         column[0].set_title(FAMILIES[family])
         sigma_axis(column[1])
     axes[0, 0].set_ylabel("sliced Wasserstein\ndistance")
@@ -90,13 +95,14 @@ def distances(result: dict[str, Any]) -> Figure:
     return fig
 
 
-def collapse(result: dict[str, Any]) -> Figure:
+def collapse(data: xr.Dataset) -> Figure:
     """Error over the noise (top) and Jacobian against the identity (bottom), by family; the seeds' range as a band."""
     fig, axes = plt.subplots(2, 3, figsize=(7.5, 5.2), sharex=True, sharey="row")
-    for column, (family, kinds) in zip(axes.T, result["families"].items(), strict=True):
+    for column, family in zip(axes.T, data.family.values, strict=True):
         for kind in ("daes", "diffusion"):
+            found = data.sel(family=family, kind=kind, stage="end")
             for ax, key in zip(column, ("error", "jacobian"), strict=True):
-                _band(ax, result["sigmas"], np.array(kinds[kind][key]), kind)
+                _band(ax, found[key], kind)
         column[0].axhline(1, color=COLORS["black"], lw=1.2, ls=(0, (1, 1)))
         column[0].set_yscale("log")
         column[0].set_title(FAMILIES[family])
@@ -108,20 +114,22 @@ def collapse(result: dict[str, Any]) -> Figure:
     return fig
 
 
-def equal_compute(result: dict[str, Any], layer: int) -> Figure:
+def equal_compute(data: xr.Dataset, layer: str) -> Figure:
     """Panels of one compute each, ten DAEs against one diffusion model; a row for each family with a long training."""
-    families = {name: kinds for name, kinds in result["families"].items() if "long" in kinds}
-    fig, axes = plt.subplots(len(families), 2, figsize=(7.2, 2.6 * len(families)), sharex=True, sharey=True)
-    for row, (family, kinds) in zip(np.atleast_2d(axes), families.items(), strict=True):
-        pairs = [(kinds["daes"]["early"], kinds["diffusion"]), (kinds["daes"], kinds["long"])]
-        for ax, (daes, one) in zip(row, pairs, strict=True):
-            _band(ax, result["sigmas"], np.array(daes["test"])[:, layer], "daes")
-            _band(ax, result["sigmas"], np.array(one["test"])[:, layer], "diffusion")
-            ax.set_title(f"{FAMILIES[family]}, {one['images'][0]:,} images in all")
+    there = data.images.sel(kind="long").notnull().any(("seed", "stage"))
+    data = data.sel(family=there.values, layer=layer)
+    count = data.sizes["family"]
+    fig, axes = plt.subplots(count, 2, figsize=(7.2, 2.6 * count), sharex=True, sharey=True, squeeze=False)
+    for row, family in zip(axes, data.family.values, strict=True):
+        for ax, stage, one_model in zip(row, ("early", "end"), ("diffusion", "long"), strict=True):
+            one = data.sel(family=family, kind=one_model, stage="end")
+            _band(ax, data.test.sel(family=family, kind="daes", stage=stage), "daes")
+            _band(ax, one.test, "diffusion")
+            ax.set_title(f"{FAMILIES[family]}, {int(one.images[0]):,} images in all")
             sigma_axis(ax)
             ax.label_outer()
         row[0].set_ylabel("test accuracy")
-    np.atleast_2d(axes)[0, 0].legend(loc="lower right")
+    axes[0, 0].legend(loc="lower right")
     return fig
 
 
@@ -129,11 +137,12 @@ _ERROR = r"error over noise, $\|D - x_0\| / \sigma\sqrt{n}$"
 _JACOBIAN = r"$\|J - I\|_F / \sqrt{n}$"
 
 
-def _band(ax: Axes, x: list[float], by_seed: np.ndarray, kind: str) -> None:
-    """Mean over seeds (seed, level) with a band from the lowest to the highest."""
+def _band(ax: Axes, values: xr.DataArray, kind: str) -> None:
+    """Mean over seeds against sigma, with a band from the lowest to the highest."""
     label, color, style = _KINDS[kind]
-    ax.plot(x, by_seed.mean(0), style, color=COLORS[color], label=label)
-    ax.fill_between(x, by_seed.min(0), by_seed.max(0), color=COLORS[color], alpha=0.2, lw=0)
+    low, high = values.min("seed"), values.max("seed")
+    ax.plot(values.sigma, values.mean("seed"), style, color=COLORS[color], label=label)
+    ax.fill_between(values.sigma, low, high, color=COLORS[color], alpha=0.2, lw=0)
 
 
 def _legend_below(fig: Figure, ax: Axes, extra: list[Line2D]) -> None:

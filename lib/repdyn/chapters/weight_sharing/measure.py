@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 
 from repdyn.chapters.weight_sharing.runs import DAEConfig, measure, pixels
@@ -19,7 +20,9 @@ __all__ = [
     "SharingConfig",
     "at_best_level",
     "at_own_layer",
+    "dataset",
     "measure_sharing",
+    "reading",
     "standardised",
 ]
 
@@ -70,7 +73,7 @@ def measure_sharing(
     untrained = replace(config.base, images=0, sigmas=config.sigmas)
     flat = [one for group in plans.values() for one in group] + [untrained]
     found = dict(zip(flat, sweeps.run(measure, flat, cache=cache, progress=progress), strict=True))
-    families = {}
+    families: dict[str, dict[str, Any]] = {}
     for family in config.families:
         families[family] = {}
         for kind in _kinds(config, family):
@@ -86,29 +89,64 @@ def measure_sharing(
     }
 
 
-def at_best_level(found: dict[str, Any], layer: int) -> tuple[np.ndarray, np.ndarray]:
-    """Test accuracies (seed,) of one layer at the level that validation images choose, and that level's index (seed,).
+def dataset(result: dict[str, Any]) -> xr.Dataset:
+    """What :func:`measure_sharing` returned, its axes by name.
 
-    ``found`` is a kind of :func:`measure_sharing` or a row of
-    :func:`repdyn.chapters.dae_ablations.measure.measure_ablations`.
+    These are ``family``, ``kind``, ``stage`` ('early', 'end'), ``seed``, ``layer`` and ``sigma``, as far as a variable
+    has them; the likeness of features is that at the end, and ``seeds_apart`` has the axis ``likeness``. ``untrained``
+    (layer, sigma) is a test accuracy, ``pixels`` a number. NaN stands for a kind that a family does not have.
     """
-    validation, test = (np.array(found[key])[:, layer] for key in ("validation", "test"))  # (seed, level)
-    best = validation.argmax(1)
-    return np.take_along_axis(test, best[:, None], axis=1)[:, 0], best
+    families = [
+        _concat([_kind(found) for found in kinds.values()], xr.Variable("kind", list(kinds)))
+        for kinds in result["families"].values()
+    ]
+    data = _concat(families, xr.Variable("family", list(result["families"])))
+    data = data.assign_coords(layer=result["layers"], sigma=result["sigmas"], likeness=list(_LIKENESS))
+    untrained = (("layer", "sigma"), np.array(result["untrained"]["test"]))
+    return data.assign(untrained=untrained, pixels=result["pixels"])
 
 
-def at_own_layer(kind: dict[str, Any], *, one_model: bool) -> np.ndarray:
-    """Test accuracies (seed, level) of a kind of :func:`measure_sharing` in the layer that validation images choose.
+def _kind(found: dict[str, Any]) -> xr.Dataset:
+    stages = [reading(found["early"], "seed"), reading(found, "seed")]
+    apart = [np.nan] * len(_LIKENESS) if found["seeds_apart"] is None else found["seeds_apart"]
+    data = _concat(stages, xr.Variable("stage", ["early", "end"]))
+    data = data.assign({key: (("seed", "sigma"), np.array(found[key])) for key in _LIKENESS})
+    return data.assign(best=("seed", found["best"]), seeds_apart=("likeness", list(apart)))
 
-    A DAE is a model of its own at each level, with a layer of its own; ``one_model`` for all levels has one layer, the
-    one that is best at any of them.
+
+def reading(found: dict[str, Any], *first: str) -> xr.Dataset:
+    """Lists that were read of a model, with the axes ``layer`` and ``sigma``, and before them those called ``first``.
+
+    ``found`` is a checkpoint of :func:`repdyn.chapters.weight_sharing.runs.measure`, or a row of
+    :func:`repdyn.chapters.dae_ablations.measure.measure_ablations`, whose first axis is the seed.
     """
-    validation, test = np.array(kind["validation"]), np.array(kind["test"])  # (seed, layer, level)
-    if one_model:
-        layers = np.repeat(validation.max(2).argmax(1)[:, None], validation.shape[2], axis=1)
-    else:
-        layers = validation.argmax(1)
-    return np.take_along_axis(test, layers[:, None], axis=1)[:, 0]
+    axes: dict[str, tuple[str, ...]] = {"images": ()}
+    axes |= dict.fromkeys(("validation", "test"), ("layer", "sigma"))
+    axes |= dict.fromkeys(("error", "change", "jacobian"), ("sigma",))
+    return xr.Dataset({key: ((*first, *dims), np.array(found[key])) for key, dims in axes.items() if key in found})
+
+
+def _concat(parts: list[xr.Dataset], dim: xr.Variable) -> xr.Dataset:
+    return xr.concat(parts, dim, data_vars="all", coords="minimal", compat="override", join="outer")
+
+
+def at_best_level(found: xr.Dataset) -> tuple[xr.DataArray, xr.DataArray]:
+    """Test accuracies at the level that validation images choose, and that level's index; all axes but ``sigma`` stay.
+
+    ``found`` has ``validation`` and ``test`` of one layer, such as (seed, sigma).
+    """
+    best = found.validation.argmax("sigma")
+    return found.test.isel(sigma=best), best
+
+
+def at_own_layer(found: xr.Dataset, *, one_model: bool) -> xr.DataArray:
+    """Test accuracies in the layer that validation images choose; all axes but ``layer`` stay.
+
+    ``found`` has ``validation`` and ``test``, such as (seed, layer, sigma). A DAE is a model of its own at each level,
+    with a layer of its own; ``one_model`` for all levels has one layer, the one that is best at any of them.
+    """
+    validation = found.validation.max("sigma") if one_model else found.validation
+    return found.test.isel(layer=validation.argmax("layer"))
 
 
 def standardised(features: Tensor) -> Tensor:
@@ -130,38 +168,34 @@ def _plans(config: SharingConfig, family: str, kind: str, seed: int) -> list[DAE
     return [replace(own, sigmas=None, read=config.sigmas, images=images)]
 
 
-def _joined(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Runs that were each read at some levels, as one that was read at all of them."""
-    checkpoints = []
-    for stage in zip(*(run["checkpoints"] for run in runs), strict=True):
-        entry = {"images": stage[0]["images"]}
-        for key in ("validation", "test"):
-            entry[key] = np.concatenate([one[key] for one in stage], axis=1).tolist()
-        for key in ("error", "change", "jacobian"):
-            entry[key] = np.concatenate([one[key] for one in stage]).tolist()
-        checkpoints.append(entry)
+def _joined(runs: list[dict[str, Any]]) -> tuple[xr.Dataset, list[Tensor]]:
+    """Runs that were each read at some levels, as one that was read at all: (stage, layer, sigma); and its features."""
+    stages = zip(*(run["checkpoints"] for run in runs), strict=True)
+    parts = [xr.concat(map(reading, stage), "sigma", data_vars="minimal", **_EQUAL) for stage in stages]
     kept = [torch.tensor(level, dtype=torch.float64) for run in runs for level in run["kept"]]
-    return {"checkpoints": checkpoints, "kept": [standardised(level) for level in kept]}
+    return xr.concat(parts, "stage", data_vars="all", **_EQUAL), [standardised(level) for level in kept]
 
 
-def _summary(runs: list[dict[str, Any]], config: SharingConfig) -> dict[str, Any]:
+_EQUAL: dict[str, Any] = {"coords": "minimal", "compat": "equals", "join": "exact"}
+
+
+def _summary(runs: list[tuple[xr.Dataset, list[Tensor]]], config: SharingConfig) -> dict[str, Any]:
     """The runs of one kind, a seed each, as lists by seed."""
-    ends, starts = ([run["checkpoints"][i] for run in runs] for i in (-1, 0))
-    middle = len(ends[0]["validation"]) // 2
-    best = [int(np.argmax(end["validation"][middle])) for end in ends]
+    data = xr.concat([run for run, _ in runs], "seed", data_vars="all", **_EQUAL)  # (seed, stage, layer, sigma)
+    early, end = data.isel(stage=0), data.isel(stage=-1)
+    best = end.validation.isel(layer=data.sizes["layer"] // 2).argmax("sigma").values.tolist()
     if config.reference is not None:
         best = [config.sigmas.index(config.reference)] * len(runs)
-    tops = [run["kept"][top] for run, top in zip(runs, best, strict=True)]
+    tops = [kept[top] for (_, kept), top in zip(runs, best, strict=True)]
     apart = [
-        [_likeness(top, level, config.projections) for level in run["kept"]]
-        for run, top in zip(runs, tops, strict=True)
+        [_likeness(top, level, config.projections) for level in kept] for (_, kept), top in zip(runs, tops, strict=True)
     ]
     return {
-        **{key: [end[key] for end in ends] for key in ends[0]},
-        "early": {key: [start[key] for start in starts] for key in starts[0]},
+        **{str(key): values.values.tolist() for key, values in end.items()},
+        "early": {str(key): values.values.tolist() for key, values in early.items()},
         "best": best,
         **{key: [[level[i] for level in one] for one in apart] for i, key in enumerate(_LIKENESS)},
-        "seeds_apart": _likeness(*tops[:2], config.projections) if len(tops) > 1 else None,
+        "seeds_apart": _likeness(tops[0], tops[1], config.projections) if len(tops) > 1 else None,
     }
 
 
