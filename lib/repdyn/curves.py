@@ -35,32 +35,42 @@ __all__ = [
 
 @dataclass(frozen=True)
 class CurveConfig:
-    """What is measured: whose features, of which images, at which noise levels, with how many repetitions.
-
-    ``num_train`` and ``num_test`` images are drawn in equal numbers from each class (``None``: all). In each of
-    ``splits`` repetitions a share ``validation`` of the training images, another one each time, is set aside: the
-    layer is chosen there, and the probes are fitted to the rest. ``noisy_input`` averages features over ``draws``
-    draws of noise. ``layers`` names the hidden layers that are read (default: all of them); without ``posterior`` the
-    forward pass stops at the deepest. ``l2`` is the probes' penalty; of several, each (split, layer, sigma) takes the
-    one with the highest validation accuracy, the strongest of equals. ``precision`` is that of the features.
-    """
+    """What is measured: whose features, of which images, at which noise levels, with how many repetitions."""
 
     weights: str = "fashion-small"
+    """A name or a file that :func:`repdyn.pretrained.load` knows: whose features."""
     dataset: str = "fashion-mnist-mini"
+    """Name of the images, one label each, see :func:`repdyn.datasets.load`."""
     num_train: int | None = None
+    """Training images, drawn in equal numbers from each class; None: all."""
     num_test: int | None = None
+    """Test images, drawn likewise; None: all."""
     sigmas: tuple[float, ...] = PAPER_SIGMAS
+    """Noise levels, rising, in units of images in [-1, 1]."""
     noisy_input: bool = False
+    """The network sees the image plus noise, not the clean image."""
     draws: int = 1
+    """With ``noisy_input``: draws of noise over which features are averaged."""
     splits: int = 3
+    """Repetitions, each with another part of the training images set aside."""
     validation: float = 1 / 6
+    """Share of the training images that is set aside: the layer is chosen there, and the probes are fitted to the
+    rest."""
     l2: float | tuple[float, ...] = 1e-4
+    """The probes' penalty, on features that are standardised; of several, each (split, layer, sigma) takes the one with
+    the highest validation accuracy, the strongest of equals."""
     layers: tuple[str, ...] | None = None
+    """Names of the hidden layers that are read; None: all of them."""
     posterior: bool = True
+    """Read the posterior estimate too; without it the forward pass stops at the deepest of the layers."""
     pixels: bool = True
+    """Probe the raw images too."""
     untrained: bool = False
+    """Read the same network with weights drawn from ``seed``."""
     seed: int = 0
+    """Draws the images, the splits, the noise, untrained weights and the resampled test images of the peak."""
     precision: str = "float32"
+    """Of the features: 'float32' or 'bf16'."""
 
     def __post_init__(self) -> None:
         features.check_precision(self.precision)

@@ -30,22 +30,32 @@ __all__ = ["UNet", "UNetConfig"]
 class UNetConfig:
     """Shape of a :class:`UNet`. The defaults are EDM's DDPM++ for 32x32 RGB (55.7 million parameters).
 
-    ``resolution`` is the side of the square image in pixels (of an oblong one its height; it names the layers, and the
-    network takes any size that can be halved as often), ``channels`` its colour channels; ``channel_mult`` gives the
-    width at each resolution as a multiple of ``model_channels``; blocks at a resolution in ``attn_resolutions`` have
-    self-attention. ``ddpmpp`` and ``ncsnpp`` are the two official variants.
+    Raises ``ValueError`` for a variant that is not known and sizes that do not fit.
     """
 
     resolution: int = 32
+    """Side of the square image in pixels, which can be halved once for each resolution after the first. Of an oblong
+    image it is the height; it names the layers, and the network takes any size that can be halved as often."""
     channels: int = 3
+    """Colour channels of the image."""
     model_channels: int = 128
+    """Unit of the widths, a multiple of 4."""
     channel_mult: tuple[int, ...] = (2, 2, 2)
+    """Width at each resolution as a multiple of ``model_channels``, from the highest resolution down, each half of the
+    one before."""
     num_blocks: int = 4
+    """Blocks of the encoder at each resolution; the decoder has one more."""
     attn_resolutions: tuple[int, ...] = (16,)
+    """Resolutions, in pixels, with self-attention: in every block of the encoder and the last one of the decoder. The
+    decoder's first block of all has it anyway."""
     dropout: float = 0.13
+    """Probability with which an activation inside a block is dropped in training."""
     num_classes: int = 0
+    """Classes that the network can be told; 0: it is told none."""
     augment_dim: int = 0
+    """Numbers that tell the network of an augmentation; 0: it is told of none."""
     variant: str = "ddpmpp"
+    """'ddpmpp' or 'ncsnpp', the two official ones."""
 
     def __post_init__(self) -> None:
         if self.variant not in ("ddpmpp", "ncsnpp"):

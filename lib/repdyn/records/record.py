@@ -28,18 +28,18 @@ _LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn", "accelerate")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a record is made: ``measure(config, cache=..., progress=...)`` on a frozen dataclass ``config``, plus the
-    smaller
-    ``slice_config`` that runs in seconds on shipped data, by which a record can be verified anywhere.
-
-    ``version`` is raised when the code changes what it measures: a record of another version is stale.
-    """
+    """How a record is made, and how it can be verified anywhere."""
 
     name: str
+    """Of the record and, with ``.json`` after it, of its file."""
     measure: Callable[..., dict[str, Any]]
+    """Called as ``measure(config, cache=..., progress=...)``; returns the metrics, as JSON has them."""
     config: Any
+    """A frozen dataclass: what is measured."""
     slice_config: Any
+    """A smaller one that runs in seconds on shipped data, by which a record can be verified anywhere."""
     version: int = 1
+    """Raised when the code changes what it measures: a record of another version is stale."""
 
 
 def make(recipe: Recipe, *, cache: str | os.PathLike | None = None, progress: bool = True) -> dict[str, Any]:

@@ -26,20 +26,23 @@ __all__ = ["CSNRConfig", "LevelEnergies", "dataset", "level_energies", "measure"
 class CSNRConfig(CurveConfig):
     """What is measured: a :class:`repdyn.curves.CurveConfig`, and how the class bases are made.
 
-    Bases of every rank in ``ranks`` are made from the training images in each of ``ways``
-    (:meth:`repdyn.metrics.subspaces.ClassMoments.frames`; ``shared`` directions are projected out in the last). They
-    come from the images themselves for the posterior, and for a hidden layer from its features at that noise level; the
-    mean that 'mean-off' takes off a vector is that of the training images' estimates or features at that level.
-    Test images are resampled ``resamples`` times for every interval; 0 leaves intervals and correlations out. As in the
-    base class a share ``validation`` of the training images is kept from the probes.
+    Bases are made from the training images. They come from the images themselves for the posterior, and for a hidden
+    layer from its features at that noise level.
     """
 
     splits: int = 1
+    """As in the base class, where it is 3: a share ``validation`` of the training images is kept from the probes."""
     pixels: bool = False
+    """Not looked at here: raw images are not probed."""
     ranks: tuple[int, ...] = (1, 2, 5, 10, 20)
+    """Dimensions of the class bases, each of them in each of ``ways``."""
     ways: tuple[str, ...] = WAYS
+    """Ways to make bases, see :meth:`repdyn.metrics.subspaces.ClassMoments.frames`. The mean that 'mean-off' takes off
+    a vector is that of the training images' estimates or features at that level."""
     shared: int = 5
+    """Directions that are projected out in 'shared-off'."""
     resamples: int = 1000
+    """How often test images are resampled for every interval; 0 leaves intervals and correlations out."""
 
 
 class LevelEnergies(NamedTuple):

@@ -49,33 +49,48 @@ PAPER_TIMESTEPS: tuple[int, ...] = (1, 5, 10, 20, 40, 60, 80, 100, 120, 140, 160
 class LearningConfig:
     """What is learned, by what, for how long, and what is measured.
 
-    ``num_train`` samples of a noisy MoLRG with parameters ``n``, ``d``, ``K``, ``delta`` train an MLP with ``hidden``
-    units in each of two hidden layers, at the first ``schedule`` time steps of DDPM, on ``images`` samples in all.
-    ``seed`` draws everything. Measured are the averaged weights (``ema``) or the last ones, after the whole training
-    and after a half, a quarter, ...: ``checkpoints`` times in all, on ``num_tests`` data sets of ``num_test`` samples
-    each. Probes are fitted to another ``num_probe`` samples, so that they do not suffer when training samples are few.
-    With ``layers`` the second hidden layer is read too, at the end.
+    The data are samples of a noisy MoLRG, :class:`repdyn.theory.molrg.NoisyMoLRG`; an MLP with two hidden layers learns
+    them as a DDPM.
     """
 
     n: int = 50
+    """Numbers in a sample."""
     d: int = 5
+    """Dimension of each subspace."""
     K: int = 3
+    """Subspaces, which are the classes."""
     delta: float = 0.2
+    """Standard deviation outside the subspace, that inside being 1."""
     num_train: int = 4000
+    """Training samples."""
     hidden: int = 256
+    """Units in each of the two hidden layers."""
     images: int = 800_000
+    """Samples seen in the training in all, one that is seen again counted again."""
     batch_size: int = 128
+    """Samples of one step."""
     learning_rate: float = 3e-3
+    """Adam's, from the first step on."""
     schedule: int = 300
+    """The training is at the first so many of DDPM's 1000 time steps."""
     ema: bool = True
+    """Measure the averaged weights, not the last ones."""
     checkpoints: int = 1
+    """How many times the training is measured: after the whole training, and after a half, a quarter, ..."""
     timesteps: tuple[int, ...] = PAPER_TIMESTEPS
+    """The time steps of DDPM whose noise levels are measured."""
     num_test: int = 1000
+    """Samples of each test set."""
     num_tests: int = 5
+    """Test sets."""
     num_probe: int = 2000
+    """Samples to which probes are fitted, other ones, so that probes do not suffer when training samples are few."""
     layers: bool = False
+    """Read the second hidden layer too, at the end."""
     l2: float = 1e-4
+    """The probes' penalty, on features that are standardised."""
     seed: int = 0
+    """Draws everything: subspaces, samples, weights and noise."""
 
 
 @dataclass(frozen=True)

@@ -48,32 +48,35 @@ _NO_LEVEL = (1.0,)  # the only level of a network that is not told any, or for w
 
 @dataclass(frozen=True)
 class EnsembleConfig:
-    """Whose features are probed, on which images, with how many wrong labels.
-
-    Every one of ``sources``, of :data:`SOURCES`, is probed on every one of ``targets``; ``training`` is the budget of
-    those that are trained here, on its own data set, with all of its images, and ``learning_rates``, pairs of a source
-    and a number, replace its own. The probes have ``num_train`` labelled images and are tested on ``num_test`` (None:
-    all). For each of ``label_seeds``, each of ``shares`` of the training labels is made wrong, and a share
-    ``validation`` of the images, wrong labels and all, is held out to choose layer, level and penalty (of ``l2``). An
-    ensemble has ``neighbours`` levels on either side of the best one. ``layers`` are read, in so far as a network has
-    them (None, or a classifier: all of its own). The sources named in ``draws_of`` are also read from noisy input,
-    2 ``neighbours`` + 1 draws. Images are resized to ``size`` by ``size`` (None: left as they are). ``components`` are
-    the numbers of principal components of pixels to choose from. ``precision`` is that of the features.
-    """
+    """Whose features are probed, on which images, with how many wrong labels."""
 
     sources: tuple[str, ...] = SOURCES
+    """Whose features: each is one of :data:`SOURCES`, and is probed on every one of ``targets``."""
     targets: tuple[str, ...] = ("fashion-mnist",)
+    """Names of the images that are probed, one label each; the source 'end to end' has the first only."""
     weights: str = "fashion-small"
+    """A name or a file that :func:`repdyn.pretrained.load` knows: the source of that name."""
     training: TrainConfig | None = None
+    """Network and budget of the sources that are trained here, on its own data set, with all of its images; None: there
+    are only 'weights' and 'pixels'."""
     learning_rates: tuple[tuple[str, float], ...] = ()
+    """Pairs of a source and a number, which replaces the learning rate of ``training``."""
     num_train: int | None = 4000
+    """Labelled images of the probes, drawn in equal numbers from each class; None: all."""
     num_test: int | None = 3000
+    """Images on which the probes are tested, drawn likewise; None: all."""
     size: int | None = None
+    """Images are resized to ``size`` by ``size`` pixels; None: left as they are."""
     shares: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8)
+    """Shares of the training labels that are made wrong."""
     label_seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds that draw the wrong labels and the images that are held out: every share is measured with each."""
     validation: float = 0.25
+    """Share of the images, wrong labels and all, that is held out to choose layer, level and penalty."""
     sigmas: tuple[float, ...] = PAPER_SIGMAS
+    """Noise levels, in units of images in [-1, 1], of the networks that are told one."""
     neighbours: int = 2
+    """An ensemble has so many levels on either side of the best one, at least 1: 2 ``neighbours`` + 1 members."""
     layers: tuple[str, ...] | None = (
         "enc/7x7_block0",
         "dec/7x7_in1",
@@ -81,11 +84,17 @@ class EnsembleConfig:
         "dec/7x7_block1",
         "dec/14x14_up",
     )
+    """Names of the layers that are read, in so far as a network has them; None, or a classifier: all of its own."""
     draws_of: tuple[str, ...] = ("diffusion",)
+    """The sources that are also read from noisy input, 2 ``neighbours`` + 1 draws."""
     l2: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
+    """The probes' penalties to choose from, on features that are standardised."""
     components: tuple[int, ...] = (16, 32, 64, 128, 256)
+    """Numbers of principal components of pixels to choose from."""
     seed: int = 0
+    """Draws the images and the noise of noisy input."""
     precision: str = "float32"
+    """Of the features: 'float32' or 'bf16'."""
 
     def __post_init__(self) -> None:
         features.check_precision(self.precision)

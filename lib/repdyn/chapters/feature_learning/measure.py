@@ -101,11 +101,18 @@ class TwoPatchConfig:
     """A sweep: denoisers at every (strength, n_snr2), classifiers at every (start, n_snr2), ``seeds`` runs of each."""
 
     n_snr2: tuple[float, ...] = (0.1, 0.32, 1.0, 3.2, 10.0)
+    """Numbers of samples times SNR^2."""
     strengths: tuple[float, ...] = (0.1, 5.0)
+    """Of the denoisers' data: length of the mean noise patch over the noise level. Classifiers see data of strength
+    one."""
     starts: tuple[float, ...] = (1e-2, 1e-4, 1e-6)
+    """Of the classifiers: standard deviation of the initial weights. Denoisers have that of ``descent``."""
     D: int = 8000
+    """Numbers in a patch."""
     descent: Descent = field(default_factory=Descent)
+    """How both networks are trained, and on how many samples."""
     seeds: int = 3
+    """Runs at every point, with seeds from 0 on."""
 
 
 def measure(

@@ -33,24 +33,29 @@ _LAYER = "hidden2"  # the last hidden layer of both kinds of model
 
 @dataclass(frozen=True)
 class NoisyDigitsConfig:
-    """What is trained on what: ``num_train`` digits (``num_test`` for testing) beside noise, at each SNR of ``snrs``.
-
-    ``pool`` averages blocks of that many pixels a side: a perceptron that predicts noise must be wider than its input.
-    ``scale`` is the root mean square of a pixel of both patches together, whatever the SNR. Both models have two hidden
-    layers of ``hidden`` units; the denoiser is trained for the noise level ``sigma``, on ``images`` images counted with
-    repetition. Everything is repeated with ``seeds`` seeds.
-    """
+    """What is trained on what: digits beside noise, at each of several signal-to-noise ratios."""
 
     dataset: str = "digits"
+    """Name of the images."""
     pool: int = 1
+    """Side, in pixels, of the blocks that are averaged: a perceptron that predicts noise must be wider than its input.
+    1 leaves the images as they are."""
     num_train: int = 500
+    """Digits for training, drawn in equal numbers from each class."""
     num_test: int = 300
+    """Digits for testing, drawn likewise."""
     snrs: tuple[float, ...] = (0.1, 0.32, 1.0, 3.2, 10.0)
+    """Root mean squares of the signal patches over those of the noise patches."""
     scale: float = 0.5
+    """Root mean square of a pixel of both patches together, whatever the SNR."""
     sigma: float = 0.5
+    """The noise level for which the denoiser is trained and at which it is read, in units of the pixels."""
     hidden: int = 256
+    """Units in each of the two hidden layers of both models."""
     images: int = 50_000
+    """Images on which the denoiser is trained, counted with repetition."""
     seeds: int = 2
+    """Repetitions of everything, with seeds from 0 on; the digits are the same."""
 
 
 def two_patches(images: ImageSet, snr: float, scale: float = 0.5, seed: int = 0) -> Tensor:

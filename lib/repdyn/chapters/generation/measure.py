@@ -36,33 +36,44 @@ FIGURE_SIGMAS: tuple[float, ...] = (*PAPER_SIGMAS, 5.315, 8.401)
 
 @dataclass(frozen=True)
 class QualityConfig:
-    """What is measured: which model, against which images, at which noise levels, with how many repetitions.
-
-    ``num_reference`` training images of ``dataset`` are the reference of the Frechet distances. ``num_test`` test
-    images give the estimates that are judged, ``num_train`` training images the probes (``None``: all). In each of
-    ``probe_seeds`` repetitions a share ``validation`` of these is set aside to choose the noise level. ``samples``
-    images, in ``sample_seeds`` batches, are generated in about ``steps`` steps of Heun's method. ``groups`` is the
-    number of blocks of the jackknife, ``numbers`` the sample sizes at which the bias of the first embedding is shown,
-    ``bands`` the number of frequency bands. ``precision`` is that of the estimates and of the generation.
-    """
+    """What is measured: which model, against which images, at which noise levels, with how many repetitions."""
 
     weights: str = "fashion-small"
+    """A name or a file that :func:`repdyn.pretrained.load` knows: which model."""
     dataset: str = "fashion-mnist-mini"
+    """Name of the images, one label each."""
     embeddings: tuple[str, ...] = ("fashion-cnn", "pixels")
+    """Where Frechet distances are measured, see :func:`repdyn.chapters.generation.embeddings.load`; the first is also
+    measured at each of ``numbers``."""
     num_train: int | None = None
+    """Training images of the probes, drawn in equal numbers from each class; None: all."""
     num_test: int | None = None
+    """Test images, drawn likewise, which give the estimates that are judged; None: all."""
     num_reference: int | None = None
+    """Training images that are the reference of the Frechet distances, and of the best linear denoiser; None: all."""
     sigmas: tuple[float, ...] = FIGURE_SIGMAS
+    """Noise levels, in units of images in [-1, 1]."""
     probe_seeds: int = 3
+    """Repetitions of the probes, each with another part of the training images set aside."""
     validation: float = 1 / 6
+    """Share of the probes' training images that is set aside to choose the noise level."""
     steps: int = 18
+    """Images are generated in about so many steps of Heun's method: EDM's grid has so many levels, and where it comes
+    to the highest of ``sigmas`` these take its place."""
     samples: int = 3000
+    """Images that are generated, of all batches together."""
     sample_seeds: int = 3
+    """Batches in which they are generated, each with a seed of its own."""
     groups: int = 10
+    """Blocks of the jackknife that gives the errors of the distances."""
     numbers: tuple[int, ...] = (250, 500, 1000)
+    """Numbers of images at which distances in the first embedding, and their bias, are shown."""
     bands: int = 4
+    """Bands of spatial frequency, each an octave but the first, which holds all that is lower."""
     seed: int = 0
+    """Draws the images, the splits, the probes' weights, the noise and the generated images."""
     precision: str = "float32"
+    """Of the estimates and of the generation: 'float32' or 'bf16'."""
 
     def __post_init__(self) -> None:
         features.check_precision(self.precision)

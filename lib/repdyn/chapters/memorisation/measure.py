@@ -30,44 +30,57 @@ _PROBE_SEED = 0  # labelled images are the same for all trainings, so that curve
 
 @dataclass(frozen=True)
 class MemoryConfig:
-    """One training and what is measured of it.
-
-    A U-Net of two resolutions with ``width`` channels learns ``num_train`` images of ``dataset``, averaged over squares
-    of ``pool`` by ``pool`` pixels, until it has seen ``images``. ``seed`` draws the images, the weights and all noise;
-    of one seed, a smaller training set is a part of every larger one. It is measured after the whole training and after
-    a half, a quarter, ...: ``checkpoints`` times in all.
-
-    Probes of the hidden ``layer`` and of the posterior estimates are fitted to ``num_probe`` labelled images that no
-    training sees, a ``validation`` share of them set aside to choose the noise level, and tested on ``num_test``.
-    ``samples`` images are generated in ``steps`` steps of Heun's method, of several the first for all that follows;
-    the share that are no copies is counted at each of ``thresholds``. Losses are measured at ``loss_sigmas``, on
-    ``num_loss`` images. The training computes in ``precision``, all that is measured of it in ``read_precision``.
-    """
+    """One training of a U-Net of two resolutions, and what is measured of it."""
 
     dataset: str = "fashion-mnist"
+    """Name of the images."""
     pool: int = 2
+    """Images are averaged over squares of ``pool`` by ``pool`` pixels; 1 leaves them as they are."""
     num_train: int = 1024
+    """Images of the training set. Of one seed, a smaller training set is a part of every larger one."""
     width: int = 16
+    """Channels at the higher resolution; the lower one has twice as many."""
     images: int = 65_536
+    """Images seen in the training in all, one that is seen again counted again."""
     batch_size: int = 64
+    """Images of one step."""
     learning_rate: float = 3e-3
+    """Adam's, after the warm-up."""
     warmup_images: int = 2_000
+    """Images over which the learning rate rises linearly from 0."""
     p_mean: float = -0.6
+    """Mean of log sigma in the training; its standard deviation is 1.2."""
     precision: str = "bf16"
+    """Of the training, as in :class:`repdyn.training.TrainConfig`; 'no', the word of older records, is 'float32'."""
     checkpoints: int = 1
+    """How many times the training is measured: after the whole training, and after a half, a quarter, ..."""
     layer: str = "dec/7x7_block0"
+    """The hidden layer that is probed, beside the posterior estimates."""
     sigmas: tuple[float, ...] = (0.002, 0.023, 0.06, 0.14, 0.296, 0.585, 1.923)
+    """Noise levels of the probes, in units of images in [-1, 1]."""
     num_probe: int = 1200
+    """Labelled images for the probes, which no training sees, the same for every seed."""
     num_test: int = 1500
+    """Test images, the same for every seed."""
     validation: float = 0.25
+    """Share of the probes' images that is set aside to choose the noise level."""
     l2: float = 1e-2
+    """The probes' penalty, on features that are standardised."""
     samples: int = 256
+    """Images that are generated, for each number of ``steps``."""
     steps: tuple[int, ...] = (10,)
+    """Steps of Heun's method in which images are generated; of several the first is for all that follows."""
     thresholds: tuple[float, ...] = (0.2, 1 / 3, 0.5, 0.7)
+    """The share of generated images that are no copies is counted at each: a copy's distance to the nearest training
+    image is below the threshold times that to the second nearest. For posterior estimates the second is taken."""
     loss_sigmas: tuple[float, ...] = (0.14, 0.296, 0.585, 1.088, 1.923)
+    """Noise levels at which losses are measured."""
     num_loss: int = 500
+    """Images of either kind, from the training set and from the test images, on which losses are measured."""
     seed: int = 0
+    """Draws the images, the weights and all noise."""
     read_precision: str = "float32"
+    """Of all that is measured: 'float32' or 'bf16'."""
 
     def __post_init__(self) -> None:
         features.check_precision(self.read_precision)

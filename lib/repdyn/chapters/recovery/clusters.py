@@ -28,23 +28,32 @@ __all__ = ["ClusterConfig", "measure", "nearest_subspace", "principal_components
 class ClusterConfig:
     """What is measured: clusters of the training images of ``dataset``, as many as it has classes, by three methods.
 
-    The first ``num`` images (``None``: all) are centred and reduced to ``components`` principal components. The
-    denoiser is trained once for each dimension in ``dims`` and each of ``schedules``
-    (:func:`repdyn.chapters.recovery.measure.phases`), with ``delta`` trained from that value on; k-subspaces is fitted
-    for each dimension. All methods have ``starts`` random starts.
+    The methods are k-means, k-subspaces and a trained denoiser. Images are centred and reduced to principal components.
     """
 
     dataset: str = "fashion-mnist-mini"
+    """Name of the images."""
     num: int | None = None
+    """Only the first so many images; None: all."""
     components: int = 50
+    """Principal components that are kept."""
     dims: tuple[int, ...] = (1, 2, 5, 10)
+    """Dimensions of the subspaces: k-subspaces is fitted, and the denoiser trained, once for each."""
     schedules: tuple[str, ...] = ("0.3", "even")
+    """Noise schedules, see :func:`repdyn.chapters.recovery.measure.phases`: the denoiser is trained once for each."""
     delta: float = 0.3
+    """Standard deviation outside the subspaces, that inside being 1: the images are scaled to it, and the denoiser's is
+    trained from that value on."""
     starts: int = 5
+    """Random starts of every method."""
     steps: int = 600
+    """Steps of a training, of all phases together."""
     batch_size: int = 128
+    """Images of one step."""
     learning_rate: float = 1e-2
+    """Adam's, from the first step on."""
     seed: int = 0
+    """Draws the starts, the noise and the order of the images."""
 
 
 def principal_components(images: Tensor, components: int) -> tuple[Tensor, float]:

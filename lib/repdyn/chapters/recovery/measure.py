@@ -68,23 +68,29 @@ class Trial(SubspaceWorld):
 
 @dataclass(frozen=True)
 class RecoveryConfig:
-    """What is measured: ``variants`` (:mod:`repdyn.records.variants`) of a :class:`Trial` in ``world``.
-
-    A method is a schedule of :func:`phases`; 'k-subspaces' or 'em', from random starts; 'k-subspaces first', which
-    trains from what k-subspaces finds; 'wide', which trains twice as many subspaces; or 'alike', where all subspaces of
-    a start begin close to each other; these three on ``remedy_schedule``. Everywhere there are ``worlds`` draws of the
-    subspaces and the data, with ``starts`` random starts each.
-    """
+    """What is measured: ``variants`` of a :class:`Trial` in ``world``."""
 
     world: SubspaceWorld = SubspaceWorld()
+    """The data. Its ``seed`` is that of the first draw."""
     variants: tuple[Variant, ...] = grid(method=("even", "0.3", "k-subspaces", "em"))
+    """What a variant does not change stays as in ``world``. A method is a schedule of :func:`phases`; 'k-subspaces' or
+    'em', from random starts; 'k-subspaces first', which trains from what k-subspaces finds; 'wide', which trains twice
+    as many subspaces; or 'alike', where all subspaces of a start begin close to each other; these three on
+    ``remedy_schedule``."""
     remedy_schedule: str = "0.3"
+    """Schedule of the methods 'k-subspaces first', 'wide' and 'alike'."""
     worlds: int = 2
+    """Draws of the subspaces and the data, everywhere."""
     starts: int = 10
+    """Random starts of each draw."""
     steps: int = 600
+    """Steps of a training, of all phases together."""
     batch_size: int = 128
+    """Samples of one step."""
     learning_rate: float = 2e-2
+    """Adam's, from the first step on."""
     seed: int = 0
+    """Draws the starts, the noise and the order of the samples."""
 
 
 def phases(schedule: str) -> list[dict[str, Any]]:

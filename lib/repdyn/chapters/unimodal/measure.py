@@ -17,15 +17,15 @@ __all__ = ["TrainingCurveConfig", "measure"]
 
 @dataclass(frozen=True)
 class TrainingCurveConfig:
-    """The measurement ``curve`` for each of ``weights``, names or files, of one training or of several.
-
-    ``repdyn train`` leaves such files behind: the weights after 1/32, 1/16, ..., 1/2 of a training. With ``untrained``
-    the first one's network with weights of ``curve.seed`` comes before all others, as after no image at all.
-    """
+    """The measurement ``curve`` for each of ``weights``, of one training or of several."""
 
     curve: CurveConfig
+    """What is measured; its own ``weights`` and ``untrained`` are not looked at."""
     weights: tuple[str, ...]
+    """Names or files. ``repdyn train`` leaves such files behind: the weights after 1/32, 1/16, ..., 1/2 of a
+    training."""
     untrained: bool = True
+    """The first one's network with weights of ``curve.seed`` comes before all others, as after no image at all."""
 
 
 def measure(

@@ -29,22 +29,23 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SharingConfig:
-    """One diffusion model against DAEs of the same network, one at each of ``sigmas``, with equally many images each.
-
-    Both for each of the ``families``, preconditionings of :class:`repdyn.chapters.weight_sharing.runs.DAEConfig`, and
-    with each of ``seeds``; all else is that of ``base``. For the families ``long`` a diffusion model also sees as many
-    images as all DAEs together. Distances between features are over ``projections`` random directions, from those at
-    the level with the highest validation accuracy in the middle layer, of each kind and seed its own, or at
-    ``reference``.
-    """
+    """One diffusion model against DAEs of its network, one at each of ``sigmas``, with equally many images each."""
 
     base: DAEConfig = DAEConfig()
+    """All else of every model."""
     sigmas: tuple[float, ...] = PAPER_SIGMAS
+    """Noise levels: each has a DAE of its own, and the diffusion model is read there."""
     families: tuple[str, ...] = ("vp", "edm", "none")
+    """Preconditionings of :class:`repdyn.chapters.weight_sharing.runs.DAEConfig`, each with both kinds of model."""
     long: tuple[str, ...] = ()
+    """Those of the families for which a diffusion model also sees as many images as all DAEs together."""
     seeds: tuple[int, ...] = (0, 1)
+    """Seeds, with each of which everything is trained."""
     projections: int = 200
+    """Random directions over which the distances between features are taken."""
     reference: float | None = None
+    """Distances are from the features at this one of ``sigmas``; None: from those at the level with the highest
+    validation accuracy in the middle layer, of each kind and seed its own."""
 
     def __post_init__(self) -> None:
         if self.reference is not None and self.reference not in self.sigmas:

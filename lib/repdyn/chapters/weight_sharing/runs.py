@@ -49,44 +49,55 @@ _WEIGHTINGS: dict[str, Weighting] = {
 
 @dataclass(frozen=True)
 class DAEConfig:
-    """What is learned, by what, for how long, and what is read from it.
-
-    ``sigmas`` are the noise levels of the training, drawn evenly: one makes a single-level DAE, None a diffusion model,
-    at the continuous levels of its ``preconditioning``. That is 'vp', 'edm', or 'none': the network alone, with the
-    levels of 'edm' and the plain squared error. ``weighting`` is that of the 'denoiser' for its preconditioning, 'edm'
-    or 'epsilon' for any, or 'none'. The ``network`` is an 'mlp' with
-    hidden layers of ``widths`` units, or a 'unet' whose ``widths`` are the channels at each resolution, from the
-    highest, multiples of the first. Images of ``dataset`` are averaged over blocks of ``pool`` pixels a side.
-    ``images`` counts those of the training, 0 leaves the network untrained; it is read at the end and after each of the
-    shares ``early``.
-
-    Read are the levels ``read`` (default: those of the training, of a diffusion model the paper's ten), of clean
-    images: ``num_train`` for the probes, a share ``validation`` of them set aside, and ``num_test``, the same for all
-    seeds. ``num_noisy`` test images show how close the denoiser is to the identity; of ``num_kept`` the features are
-    returned. ``seed`` draws weights, order, noise and dropout.
-    """
+    """What is learned, by what, for how long, and what is read from it."""
 
     dataset: str = "fashion-mnist"
+    """Name of the images: the training has all of its training images."""
     pool: int = 2
+    """Images are averaged over blocks of ``pool`` pixels a side; 1 leaves them as they are."""
     sigmas: tuple[float, ...] | None = (0.002,)
+    """Noise levels of the training, drawn evenly, in units of images in [-1, 1]: one makes a single-level DAE, None a
+    diffusion model, at the continuous levels of its ``preconditioning``."""
     preconditioning: str = "vp"
+    """'vp', 'edm', or 'none': the network alone, with the levels of 'edm'."""
     weighting: str = "denoiser"
+    """Of the squared error: that of the 'denoiser' for its preconditioning, which for 'none' is the plain one; 'edm' or
+    'epsilon' for any; or 'none'."""
     dropout: float = 0.0
+    """Probability with which a hidden activation is dropped in training."""
     weight_decay: float = 0.0
+    """AdamW's, per step and unit of learning rate."""
     network: str = "mlp"
+    """An 'mlp' or a 'unet'."""
     widths: tuple[int, ...] = (256, 256, 256)
+    """Units of the hidden layers of an 'mlp'; of a 'unet' the channels at each resolution, from the highest, multiples
+    of the first."""
     images: int = 64_000
+    """Images seen in the training in all, one that is seen again counted again; 0 leaves the network untrained."""
     batch_size: int = 64
+    """Images of one step."""
     learning_rate: float = 1e-3
+    """Adam's, after a warm-up over a twentieth of the training."""
     early: tuple[float, ...] = (0.1,)
+    """Shares of the training, each between 0 and 1, after which the network is read too; it is always read at the
+    end."""
     read: tuple[float, ...] = ()
+    """Noise levels that are read, of clean images; if empty, those of the training, of a diffusion model the paper's
+    ten."""
     num_train: int = 3000
+    """Training images for the probes, the same for all seeds."""
     num_test: int = 2000
+    """Test images, the same for all seeds."""
     validation: float = 1 / 3
+    """Share of the probes' images that is set aside."""
     num_noisy: int = 100
+    """Test images that show how close the denoiser is to the identity."""
     num_kept: int = 500
+    """Test images whose features are returned."""
     l2: float = 1e-2
+    """The probes' penalty, on features that are standardised."""
     seed: int = 0
+    """Draws weights, order, noise and dropout."""
 
     def __post_init__(self) -> None:
         choices = (("preconditioning", _AROUND), ("weighting", _WEIGHTINGS), ("network", ("mlp", "unet")))
