@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -58,9 +59,9 @@ class Step:
     """Loss of the step, of the whole batch; NaN for a restored step that an older version saved."""
     images_per_second: float
     """Speed since this start of the training; 0 for a restored step."""
-    denoiser: nn.Module
+    denoiser: Any  # a module of the kind that was passed
     """The network as it is trained."""
-    ema: nn.Module
+    ema: Any
     """The average of its weights, in evaluation mode."""
     main: bool = True
     """Of several processes, one is: the one that may write files."""

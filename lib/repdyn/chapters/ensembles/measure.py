@@ -148,7 +148,7 @@ def _measured(config: EnsembleConfig, folder: Path | None) -> list[dict[str, Any
     source, tasks = config.sources[0], [task(config, target) for target in config.targets]
     if source == "end to end":  # on the first target only: it has no features to transfer
         return [{"source": source, "target": tasks[0].name, "sigmas": None, "runs": _end_to_end(config, tasks[0])}]
-    network = None
+    network: nn.Module | None = None
     if source == "weights":
         network = pretrained.load(config.weights, features.default_device())
     elif source != "pixels":
@@ -162,6 +162,7 @@ def _measured(config: EnsembleConfig, folder: Path | None) -> list[dict[str, Any
 
 
 def _plan(config: EnsembleConfig, source: str) -> TrainConfig:
+    assert config.training is not None  # the configuration refuses a source that is trained without one
     rate = dict(config.learning_rates).get(source, config.training.learning_rate)
     return replace(config.training, learning_rate=rate)
 
@@ -215,7 +216,11 @@ def measure_network(
     levels = config.sigmas if network is not None and source not in _UNCONDITIONED else _NO_LEVEL
     told, folder = len(levels) > 1, FeatureFolder(cache)
     layers = _pixels(config, one) if network is None else _features(config, one, network, levels, folder)
-    draws = _drawing(config, one, network, list(layers), folder) if source in config.draws_of else None
+    draws = (
+        _drawing(config, one, network, list(layers), folder)
+        if network is not None and source in config.draws_of
+        else None
+    )
     runs = []
     for share in config.shares:
         for seed in config.label_seeds:

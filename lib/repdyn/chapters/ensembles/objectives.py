@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,7 @@ class ClassifyingEncoder(nn.Module):
         self.model = model
         self.model.dec = nn.ModuleDict()
         self.sigma_data = float(sigma_data)
-        self.head = nn.Linear(list(model.enc.values())[-1].out_channels, num_classes)
+        self.head = nn.Linear(cast(Any, list(model.enc.values())[-1]).out_channels, num_classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 

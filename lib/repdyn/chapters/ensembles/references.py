@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from repdyn.chapters.ensembles.objectives import (
     masked_reconstruction,
 )
 from repdyn.images import ImageSet
+from repdyn.networks import UNet
 from repdyn.training import EDM, NoWeight, TrainConfig
 
 __all__ = ["end_to_end", "trained"]
@@ -40,13 +41,16 @@ def trained(plan: TrainConfig, kind: str, state_file: str | os.PathLike | None =
     start = training.make_denoiser(plan)
     if kind == "untrained":
         return start.requires_grad_(False).eval().to(features.default_device())
+    network: nn.Module = start
+    objective: training.Objective | None = None
+    unet = cast(UNet, start.model)
     if kind == "diffusion":
-        network, objective = start, None
+        pass
     elif kind == "masked":
-        network, objective = Unconditioned(start.model, _sigma_data(plan)), masked_reconstruction()
+        network, objective = Unconditioned(unet, _sigma_data(plan)), masked_reconstruction()
     elif kind == "supervised":
         classes = len(datasets.load(plan.dataset, "train").classes)
-        network, objective = ClassifyingEncoder(start.model, classes, _sigma_data(plan)), classification
+        network, objective = ClassifyingEncoder(unet, classes, _sigma_data(plan)), classification
     else:
         raise ValueError(f"kind must be 'diffusion', 'masked', 'supervised' or 'untrained', got {kind!r}")
     if objective is not None:
@@ -71,7 +75,7 @@ def end_to_end(plan: TrainConfig, images: Tensor, labels: Labelled) -> dict[str,
     plan = replace(plan, weighting=NoWeight())
     fitted, held = torch.from_numpy(labels.fitted), torch.from_numpy(labels.held)
     data = ImageSet(images[fitted], torch.from_numpy(labels.train)[fitted], (), "")
-    network = ClassifyingEncoder(training.make_denoiser(plan).model, labels.classes, _sigma_data(plan))
+    network = ClassifyingEncoder(cast(UNet, training.make_denoiser(plan).model), labels.classes, _sigma_data(plan))
     stops = {-(-plan.steps * i // _STOPS) for i in range(1, _STOPS + 1)}
     best, highest = {}, -np.inf
     for step in training.train(plan, denoiser=network, data=data, objective=classification):

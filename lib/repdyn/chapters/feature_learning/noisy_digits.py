@@ -8,7 +8,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -140,7 +140,7 @@ def response(model: nn.Module, x: Tensor, sigma: float, layer: str = _LAYER) -> 
         model(inputs, sigma)
         return found.pop()
 
-    handle = model.feature_layers()[layer].register_forward_hook(lambda _m, _i, output: found.append(output))
+    handle = cast(Any, model).feature_layers()[layer].register_forward_hook(lambda _m, _i, output: found.append(output))
     try:
         sizes = []
         for patch in range(2):

@@ -205,7 +205,8 @@ def weighted_losses(denoiser: nn.Module, own: Scene, config: MemoryConfig) -> di
     parts = {"train": train, "held": own.test[: config.num_loss]}
     copy, device = EmpiricalDenoiser(own.train), next(denoiser.parameters()).device
     generator = torch.Generator().manual_seed(config.seed)
-    found: dict[str, list[float]] = {f"{name}_loss": [] for name in parts} | {f"copy_{name}": [] for name in parts}
+    found: dict[str, list[float]] = {f"{name}_loss": [] for name in parts}
+    found.update({f"copy_{name}": [] for name in parts})
     found["estimate_novel"] = []
     for sigma in config.loss_sigmas:
         weight = edm_loss_weight(torch.tensor(sigma), 0.5).item() / own.train[0].numel()

@@ -133,8 +133,15 @@ def _fit(fit: _Fit, _folder: Path | None, *, x: Tensor, labels: Tensor, K: int) 
 def _denoiser(config: ClusterConfig, x: Tensor, labels: Tensor, d: int, schedule: str) -> dict[str, Any]:
     K = int(labels.max()) + 1
     denoiser = MoLRGStarts(config.starts, x.shape[1], d, K, config.delta, learn_delta=True, seed=config.seed)
-    options = {"steps": config.steps, "batch_size": config.batch_size, "learning_rate": config.learning_rate}
-    *_, step = train_starts(denoiser, x.float(), schedule, seed=config.seed, **options)
+    *_, step = train_starts(
+        denoiser,
+        x.float(),
+        schedule,
+        steps=config.steps,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
+    )
     bases, loss = step.ema.bases.detach().double(), start_losses(step.ema, x[:2000].float())
     clusters = [nearest_subspace(x, b) for b in bases]
     best = int(loss.argmin())

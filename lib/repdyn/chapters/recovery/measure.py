@@ -161,7 +161,7 @@ def start_losses(denoiser: MoLRGStarts, data: Tensor, seed: int = 0) -> Tensor:
     All starts see the same noise, so that their losses can be compared.
     """
     data = data[:, None].expand(-1, denoiser.starts, -1) if data.ndim == 2 else data
-    generator, total = torch.Generator().manual_seed(seed), 0.0
+    generator, total = torch.Generator().manual_seed(seed), torch.zeros(())
     with torch.no_grad():
         for sigma in _JUDGING_LEVELS:
             noise = torch.randn(len(data), 1, data.shape[2], generator=generator).expand_as(data)
@@ -250,7 +250,10 @@ def _cell(cell: _Cell, _folder: Path | None) -> dict[str, Any]:
     samples = [model.sample(world.num, world.seed + 1) for model, world in zip(models, worlds)]
     true = [torch.stack(model.bases) for model in models]
     supervised = [class_bases(data, labels, trial.d) for data, labels in samples]
-    result = {"changed": {name: value for name, value in cell.changes if name != "method"}, "method": method}
+    result: dict[str, Any] = {
+        "changed": {name: value for name, value in cell.changes if name != "method"},
+        "method": method,
+    }
     result |= {"oracle": [_angle(bases, target) for bases, target in zip(supervised, true)], "losses": None}
     if method in ("k-subspaces", "em"):
         found = torch.cat([_alternated(config, world, data, method) for world, (data, _) in zip(worlds, samples)])
@@ -272,8 +275,15 @@ def _trained(config: RecoveryConfig, worlds: Sequence[SubspaceWorld], data: Tens
     if method == "k-subspaces first":
         apart = data[:, :: config.starts].unbind(1)
         denoiser.bases = torch.cat([_alternated(config, world, x, "k-subspaces") for x in apart])
-    options = {"steps": config.steps, "batch_size": config.batch_size, "learning_rate": config.learning_rate}
-    *_, step = train_starts(denoiser, data, config.remedy_schedule if remedy else method, seed=config.seed, **options)
+    *_, step = train_starts(
+        denoiser,
+        data,
+        config.remedy_schedule if remedy else method,
+        steps=config.steps,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
+    )
     return step.ema
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +127,10 @@ def _level(
         seed=config.seed + 1000 * index,
         precision=config.precision,
     )
-    size = tuple(task.images.shape[2:])
+    height, width = task.images.shape[2:]
 
     def stacked(part: slice) -> Tensor:
-        return pixels.stack_maps([found[name][part] for name in layers], size)
+        return pixels.stack_maps([found[name][part] for name in layers], (height, width))
 
     return _fit_and_count(config, task, stacked)
 
@@ -167,13 +168,16 @@ def _predict(probe: MLPProbe, stacked: Tensor) -> np.ndarray:
 
 
 def _raw(config: PixelCurveConfig, task: PixelTask) -> dict[str, list[float]] | None:
-    if config.window is None:
+    window = config.window
+    if window is None:
         return None
+
+    def raw(part: slice, position: bool) -> Tensor:
+        return pixels.patches(task.images[part], window, position=position)
+
     scores = {}
     for name, position in (("patch", False), ("patch_place", True)):
-        counted = _fit_and_count(
-            config, task, lambda part, p=position: pixels.patches(task.images[part], config.window, position=p)
-        )
+        counted = _fit_and_count(config, task, partial(raw, position=position))
         scores[name] = np.nanmean(iou_of_confusion(counted["test"].numpy().sum(1)), -1).tolist()
     return scores
 

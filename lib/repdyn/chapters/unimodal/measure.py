@@ -38,8 +38,6 @@ def measure(
     not say how long they were trained, and :class:`repdyn.records.sweeps.SweepError` for a stage that failed.
     """
     images = [pretrained.provenance(name).images for name in config.weights]
-    if None in images:
-        raise ValueError(f"{config.weights[images.index(None)]} does not say how many images it has seen")
     plans = [replace(config.curve, weights=name, untrained=False) for name in config.weights]
     if config.untrained:
         plans.insert(0, replace(plans[0], untrained=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -136,7 +136,7 @@ def _material(config: DAEConfig) -> Material:
     return Material(to_unit_range(datasets.load(config.dataset, "train").images, config.pool), probed, tested)
 
 
-def untrained(config: DAEConfig, shape: tuple[int, int, int]) -> nn.Module:
+def untrained(config: DAEConfig, shape: Sequence[int]) -> nn.Module:
     """The untrained denoiser of a configuration for images of ``shape`` (C, H, W), its weights from its seed."""
     network: nn.Module
     with seeded(config.seed):
@@ -158,7 +158,7 @@ def learn(config: DAEConfig, images: Tensor) -> Iterator[tuple[int, nn.Module]]:
 
     The denoiser is the live one: measure it before going on.
     """
-    denoiser = untrained(config, tuple(images.shape[1:]))
+    denoiser = untrained(config, images.shape[1:])
     if not config.images:
         yield 0, denoiser.eval()
         return
