@@ -87,11 +87,11 @@ def test_without_the_untrained_network(weights: tuple[str, ...], tiny: TrainConf
     assert stage["images"] == 4 * tiny.batch_size
 
 
-def test_weights_that_tell_no_length_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = pretrained.Checkpoint("somewhere", "digits", None)
-    monkeypatch.setattr(pretrained, "provenance", lambda name: told)
-    with pytest.raises(ValueError, match="old.pkl does not say how many images"):
-        measure(TrainingCurveConfig(CURVE, ("old.pkl",)))
+def test_weights_that_tell_no_length_are_refused(tmp_path: Path) -> None:
+    snapshot = tmp_path / "old.pkl"
+    snapshot.write_bytes(b"")
+    with pytest.raises(ValueError, match="old.pkl"):
+        measure(TrainingCurveConfig(CURVE, (str(snapshot),)))
 
 
 def test_a_stage_that_cannot_be_read_is_named(weights: tuple[str, ...]) -> None:
