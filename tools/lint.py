@@ -20,7 +20,7 @@ from project import ROOT, chapters
 FOLDERS = ["lib", "tests", "tools", "benchmarks", "book/_ext"]
 # A chapter imports below its parameters, ends a plotting line with a semicolon, and names things as its formulas do.
 IN_CHAPTERS = "E402,E703,E731,E741"
-WIDEST = 90  # columns: as many as a page shows without a scroll bar
+WIDEST = 90  # columns
 OPTIONS = r"(?:---\n.*?^---\n|(?::[^\n]*\n)*)\n*"
 CELL = re.compile(rf"^```\{{code-cell\}}[^\n]*\n{OPTIONS}(?P<code>.*?)\n*^```$", re.S | re.M)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from pybtex.database import parse_file
 
 FENCE = re.compile(r"^(?P<indent>\s*)(?P<fence>`{3,}|:{3,})(?:\{(?P<name>[\w:-]+)\})?[ \t]*(?P<title>.*)$")
-ROLE = re.compile(r"\{([\w:]+)\}`([^`]+)`")
+ROLE = re.compile(r"\{([\w:]+)\}`([^`]+)`|(`+)(?!`).*?(?<!`)\3(?!`)")  # or code, in which nothing is a role
 LINK = re.compile(r"\[([^\]]*)\]\(((?:[\w./-]+\.md)?(?:#[\w-]+)?)\)")
 NOTES = {"note", "tip", "hint", "important", "warning", "caution", "attention", "seealso", "margin", "topic", "sidebar"}
 
@@ -123,7 +123,7 @@ class Converter:
 
     def _inline(self, line: str) -> str:
         line = LINK.sub(lambda m: self._link(m[1], m[2]) if m[2] else m[0], line)
-        return ROLE.sub(lambda m: self._role(m[1], m[2]), line)
+        return ROLE.sub(lambda m: self._role(m[1], m[2]) if m[1] else m[0], line)
 
     def _role(self, role: str, content: str) -> str:
         explicit = re.match(r"^(.*?)\s*<(.+)>$", content, re.S)

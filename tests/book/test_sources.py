@@ -20,15 +20,16 @@ SOURCES = {path.stem: path for path in chapters()}
 #: Modules whose names are their package's: it is the door to them.
 BEHIND_A_DOOR = r"(training|probes|pretrained)\.\w+|records\.record"
 EQUATION = re.compile(r"``(eq-[\w-]+)``")
-per_chapter = pytest.mark.parametrize("stem", SOURCES)
+TEMPLATE = {"template": ROOT / "book" / "_template.md"}  # a copy must pass, too
+per_chapter = pytest.mark.parametrize("stem", SOURCES | TEMPLATE)
 
 
 def text_of(stem: str) -> str:
-    return SOURCES[stem].read_text()
+    return (SOURCES | TEMPLATE)[stem].read_text()
 
 
 def code_cells(stem: str) -> list:
-    return [cell for cell in jupytext.read(SOURCES[stem], fmt="md:myst").cells if cell.cell_type == "code"]
+    return [cell for cell in jupytext.read((SOURCES | TEMPLATE)[stem], fmt="md:myst").cells if cell.cell_type == "code"]
 
 
 # One chapter
@@ -36,7 +37,7 @@ def code_cells(stem: str) -> list:
 
 @per_chapter
 def test_front_matter(stem: str) -> None:
-    metadata = jupytext.read(SOURCES[stem], fmt="md:myst").metadata
+    metadata = jupytext.read((SOURCES | TEMPLATE)[stem], fmt="md:myst").metadata
     assert metadata["jupytext"]["text_representation"]["format_name"] == "myst"
     assert metadata["kernelspec"] == {"display_name": "Python 3", "language": "python", "name": "python3"}
     assert "execution_timeout" in metadata["mystnb"]
@@ -113,7 +114,7 @@ def test_glued_names_are_recorded(page: Path) -> None:
 @per_chapter
 def test_no_cell_is_inside_a_directive(stem: str) -> None:
     """The build would drop it: fold a computed solution with the tag `hide-cell` instead."""
-    for cell in jupytext.read(SOURCES[stem], fmt="md:myst").cells:
+    for cell in jupytext.read((SOURCES | TEMPLATE)[stem], fmt="md:myst").cells:
         if cell.cell_type == "markdown":
             opened = re.findall(r"^ *(:{3,})(?:\{.*)?$", cell.source, re.M)
             assert len(opened) % 2 == 0, f"a directive is open at the end of:\n{cell.source}"
@@ -121,7 +122,7 @@ def test_no_cell_is_inside_a_directive(stem: str) -> None:
 
 @per_chapter
 def test_code_passes_ruff(stem: str) -> None:
-    complaints = lint.chapter(SOURCES[stem])
+    complaints = lint.chapter((SOURCES | TEMPLATE)[stem])
     assert not complaints, complaints
 
 
