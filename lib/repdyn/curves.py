@@ -19,15 +19,13 @@ from repdyn.images import to_unit_range
 from repdyn.metrics.resampling import peak_height
 from repdyn.networks.unet import UNet
 from repdyn.noise import PAPER_SIGMAS
-from repdyn.probes import Curves, probe_curves
+from repdyn.probes import probe_curves
 from repdyn.records.cache import Extraction, FeatureFolder, LayerFeatures
 
 __all__ = [
     "CurveConfig",
-    "Curves",
     "Reading",
     "measure",
-    "probe_curves",
     "read_features",
     "untrained_twin",
 ]

@@ -13,10 +13,11 @@ from scipy.stats import spearmanr
 
 from repdyn import datasets, features
 from repdyn.chapters.csnr_real.measure import CSNRConfig, dataset, measure, summary
-from repdyn.curves import probe_curves, read_features
+from repdyn.curves import read_features
 from repdyn.denoisers import EDMDenoiser
 from repdyn.images import ImageSet, to_unit_range
 from repdyn.metrics import class_bases
+from repdyn.probes import probe_curves
 from repdyn.theory import csnr
 from repdyn.theory.molrg import NoisyMoLRG
 

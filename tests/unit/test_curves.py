@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from repdyn import curves, datasets, features
-from repdyn.curves import CurveConfig, measure, probe_curves
+from repdyn.curves import CurveConfig, measure
 from repdyn.datasets.subset import image_subset
 from repdyn.denoisers import EDMDenoiser, VPDenoiser
 from repdyn.images import ImageSet
 from repdyn.metrics.resampling import peak_height
 from repdyn.noise import ddpm_alpha_bar
-from repdyn.probes import LinearProbe
+from repdyn.probes import LinearProbe, probe_curves
 from repdyn.probes import levels as _probing
 from repdyn.records import cache
 from repdyn.training import TrainConfig, make_denoiser

@@ -12,13 +12,13 @@ import logging
 import math
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from repdyn import datasets
@@ -31,6 +31,12 @@ from repdyn.training.config import TrainConfig, config_from_dict, make_denoiser
 from repdyn.training.precision import effective
 from repdyn.training.state import Saver, State, held_back, restore
 from repdyn.training.terms import NoWeight
+
+with warnings.catch_warnings():
+    # Its import of tqdm warns in a notebook without ipywidgets, where nothing is amiss.
+    warnings.simplefilter("ignore")
+    from accelerate import Accelerator
+
 
 __all__ = [
     "Batch",

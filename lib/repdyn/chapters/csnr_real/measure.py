@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from repdyn import features
-from repdyn.curves import CurveConfig, Reading, probe_curves, read_features
+from repdyn.curves import CurveConfig, Reading, read_features
 from repdyn.images import to_unit_range
 from repdyn.metrics.resampling import interval, resample_counts, spearman
 from repdyn.metrics.subspaces import WAYS, ClassMoments, Frames, projected_csnr
+from repdyn.probes import probe_curves
 
 __all__ = ["CSNRConfig", "LevelEnergies", "dataset", "level_energies", "measure", "summary"]
 
