@@ -195,10 +195,10 @@ def test_noise_levels_without_class_information_give_the_floor(mixture: Callable
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"ways": ("raw", "white")}, "way must be one of raw, centred, mean-off, shared-off, got 'white'"),
-        ({"ranks": (1, 9)}, "rank must be at most 8, the number of features, got 9"),
-        ({"shared": 8, "ways": ("shared-off",)}, "shared must be below 8, the number of features, got 8"),
-        ({"layers": ("enc/1x1_conv",)}, "layers has enc/1x1_conv: choose from"),
+        ({"ways": ("raw", "white")}, "way .*'white'"),
+        ({"ranks": (1, 9)}, "rank .*8, .*got 9"),
+        ({"shared": 8, "ways": ("shared-off",)}, "shared .*got 8"),
+        ({"layers": ("enc/1x1_conv",)}, "layers has enc/1x1_conv"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(denoiser: EDMDenoiser, changes: dict, message: str) -> None:
@@ -211,7 +211,7 @@ def test_picking_one_entry(denoiser: EDMDenoiser) -> None:
     found = pick(result, "csnr", "posterior", "mean-off", 3)
     np.testing.assert_array_equal(found, result["csnr"][-1][2][1])
     for wanted in (("nowhere",), ("posterior", "white"), ("posterior", "raw", 4)):
-        with pytest.raises(ValueError, match="was not measured: "):
+        with pytest.raises(ValueError, match="not measured"):
             pick(result, "csnr", *wanted)
 
 
@@ -224,5 +224,5 @@ def test_summary_of_a_known_curve() -> None:
         "first": 1.0, "top": 3.0, "last": 2.0, "sigma": 1.0, "rise": 2.0, "rise_low": 1.5,
         "acc_first": 0.5, "acc_top": 0.5, "acc_last": 0.4, "acc_peak": 0.6, "acc_sigma": 0.1,
     }  # fmt: skip
-    with pytest.raises(ValueError, match="'c' was not measured"):
+    with pytest.raises(ValueError, match="'c'"):
         summary(result, "c")

@@ -80,7 +80,7 @@ def test_provenance_of_weights(exported: Path) -> None:
 
 @pytest.mark.parametrize("function", [pretrained.load, pretrained.provenance])
 def test_an_unknown_name_is_refused(function: Callable) -> None:
-    with pytest.raises(ValueError, match="'fashion-huge' is neither a file nor shipped: shipped are .*edm-cifar10"):
+    with pytest.raises(ValueError, match="fashion-huge.*edm-cifar10"):
         function("fashion-huge")
 
 
@@ -110,19 +110,19 @@ def test_damaged_and_foreign_files_are_refused(exported: Path, tmp_path: Path, t
     bad = tmp_path / "bad.safetensors"
 
     bad.write_bytes(exported.read_bytes()[:-10])
-    with pytest.raises(ValueError, match="bad.safetensors is no readable safetensors file"):
+    with pytest.raises(ValueError, match="bad.safetensors is no readable"):
         pretrained.load(bad)
     write_tensors(bad, tensors, {})
-    with pytest.raises(ValueError, match="holds no configuration: it was not written by repdyn.pretrained.export"):
+    with pytest.raises(ValueError, match="bad.safetensors holds no configuration"):
         pretrained.load(bad)
     other = replace(tiny, network=replace(tiny.network, model_channels=16))
     write_tensors(bad, tensors, {"config": json.dumps(asdict(other))})
-    with pytest.raises(ValueError, match="does not fit the network its configuration describes"):
+    with pytest.raises(ValueError, match="bad.safetensors .*network"):
         pretrained.load(bad)
     write_tensors(bad, tensors, {"config": json.dumps({**json.loads(metadata["config"]), "colour": 1})})
-    with pytest.raises(ValueError, match="config has unknown fields: colour"):
+    with pytest.raises(ValueError, match="colour"):
         pretrained.load(bad)
-    with pytest.raises(ValueError, match="is not the state of a training"):
+    with pytest.raises(ValueError, match="not the state"):
         pretrained.export(exported, bad)
 
 
@@ -133,12 +133,12 @@ def test_a_page_in_place_of_a_snapshot_says_which_file_to_remove(
     page = tmp_path / "weights" / "edm-cifar10-32x32-uncond-vp.pkl"
     page.parent.mkdir()
     page.write_text("<html>log in first</html>")
-    with pytest.raises(ValueError, match="remove .*edm-cifar10-32x32-uncond-vp.pkl, which was downloaded, and load"):
+    with pytest.raises(ValueError, match="remove .*edm-cifar10-32x32-uncond-vp.pkl"):
         pretrained.load("edm-cifar10-32x32-uncond-vp")
 
 
 def test_the_state_of_a_training_is_no_checkpoint(tiny: TrainConfig, tmp_path: Path) -> None:
     state = tmp_path / "state.safetensors"
     next(train(tiny, state, cpu=True, save_every_s=-1))
-    with pytest.raises(ValueError, match="state.safetensors is the state of a training: pass what .*export makes"):
+    with pytest.raises(ValueError, match="state.safetensors .*export"):
         pretrained.provenance(state)

@@ -231,9 +231,7 @@ def test_scikit_learn_interface(digits: tuple) -> None:
 
 def test_too_few_iterations_are_told(digits: tuple) -> None:
     x, y, _, _ = digits
-    with pytest.warns(
-        ConvergenceWarning, match="1 of 1 probes did not reach their minimum within 1 steps: a larger max_iter"
-    ):
+    with pytest.warns(ConvergenceWarning, match="1 of 1 .*max_iter"):
         rough = LinearProbe(l2=1e-6, max_iter=1).fit(x, y)
     good = LinearProbe(l2=1e-6).fit(x, y)
     assert np.abs(rough.coef_).max() < 0.5 * np.abs(good.coef_).max()
@@ -244,7 +242,7 @@ def test_features_too_collinear_for_single_precision_are_told() -> None:
     direction = rng.standard_normal((600, 1)).astype(np.float32)
     x = direction + 1e-4 * rng.standard_normal((600, 1024)).astype(np.float32)
     y = direction[:, 0] > 0
-    with pytest.warns(ConvergenceWarning, match="did not reach their minimum"):
+    with pytest.warns(ConvergenceWarning, match="minimum"):
         LinearProbe(l2=1e-9, max_iter=40).fit(x, y.astype(int))
     assert LinearProbe(l2=1e-2).fit(x, y.astype(int)).score(x, y.astype(int)) > 0.98
 
@@ -253,7 +251,7 @@ def test_predictions_before_fit_or_of_other_features_are_refused(digits: tuple) 
     x, y, _, _ = digits
     with pytest.raises(NotFittedError):
         LinearProbe().predict(x)
-    with pytest.raises(ValueError, match=r"X must be \(N, 64\), got \(2, 5\)"):
+    with pytest.raises(ValueError, match=r"X .*64.*\(2, 5\)"):
         LinearProbe(l2=1e-2).fit(x[:200], y[:200]).predict(np.zeros((2, 5)))
 
 
@@ -266,13 +264,13 @@ def test_labels_need_not_be_consecutive() -> None:
 @pytest.mark.parametrize(
     ("features", "labels", "options", "message"),
     [
-        (torch.zeros(4, 2), [0, 1, 0, 1], {}, r"features must be \(P, N, D\)"),
-        (torch.zeros(1, 4, 2), [0, 1, 0], {}, r"labels \(N,\) or \(P, N\); got \(1, 4, 2\), \(3,\)"),
-        (torch.zeros(2, 4, 2), [[0, 1, 0, 1]] * 3, {}, r"got \(2, 4, 2\), \(3, 4\)"),
-        (torch.full((1, 4, 2), torch.nan), [0, 1, 0, 1], {}, "features hold NaN or infinity"),
-        (torch.zeros(1, 4, 2), [5, 5, 5, 5], {}, "labels hold fewer than two classes"),
-        (torch.zeros(1, 4, 2), [0, 1, 0, 1], {"l2": 0.0}, "l2 must be positive, got 0.0"),
-        (torch.zeros(1, 4, 2), [0, 1, 0, 1], {"l2": torch.nan}, "l2 must be positive"),
+        (torch.zeros(4, 2), [0, 1, 0, 1], {}, "features must be"),
+        (torch.zeros(1, 4, 2), [0, 1, 0], {}, r"labels .*\(1, 4, 2\), \(3,\)"),
+        (torch.zeros(2, 4, 2), [[0, 1, 0, 1]] * 3, {}, r"\(2, 4, 2\), \(3, 4\)"),
+        (torch.full((1, 4, 2), torch.nan), [0, 1, 0, 1], {}, "features hold NaN"),
+        (torch.zeros(1, 4, 2), [5, 5, 5, 5], {}, "labels .*two classes"),
+        (torch.zeros(1, 4, 2), [0, 1, 0, 1], {"l2": 0.0}, "l2"),
+        (torch.zeros(1, 4, 2), [0, 1, 0, 1], {"l2": torch.nan}, "l2"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(features: Tensor, labels: list, options: dict, message: str) -> None:
@@ -357,5 +355,5 @@ def test_bootstrap_depends_on_the_seed_alone() -> None:
 
 @pytest.mark.parametrize("shape", [(2, 10), (10,), (3, 4, 5)])
 def test_a_curve_needs_three_levels(shape: tuple) -> None:
-    with pytest.raises(ValueError, match=r"correct must be \(S, N\) with S >= 3 noise levels"):
+    with pytest.raises(ValueError, match="correct .*S >= 3"):
         peak_height(np.zeros(shape))

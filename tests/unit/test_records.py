@@ -77,7 +77,7 @@ def test_the_time_of_an_interrupted_start_counts(tmp_path: Path) -> None:
     record = records.make(RECIPE, cache=tmp_path, progress=False)
     assert 3600 <= record["provenance"]["seconds"] < 3700
     (tmp_path / "starts.json").write_text("an hour")
-    with pytest.raises(ValueError, match="starts.json is damaged"):
+    with pytest.raises(ValueError, match="starts.json"):
         records.make(RECIPE, cache=tmp_path, progress=False)
 
 
@@ -107,7 +107,7 @@ def test_a_killed_start_counts_to_its_last_part(tmp_path: Path, kind: str, monke
 
 def test_parts_of_another_version_are_refused(tmp_path: Path) -> None:
     records.make(RECIPE, cache=tmp_path, progress=False)
-    with pytest.raises(ValueError, match="version 1 of the measurement made, and this is version 2"):
+    with pytest.raises(ValueError, match="version 1 .*version 2"):
         records.make(replace(RECIPE, version=2), cache=tmp_path, progress=False)
 
 
@@ -130,24 +130,24 @@ def test_commit_is_unknown_outside_a_checkout(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("config", "named"),
     [
-        (Config((1.0, 2.0, 4.0)), r"numbers: \[1.0, 2.0, 3.0\] there, \[1.0, 2.0, 4.0\] asked for"),
-        (Config((9.0,), 2.0), "numbers: .*; weight: 1.0 there, 2.0 asked for"),
+        (Config((1.0, 2.0, 4.0)), r"numbers: \[1.0, 2.0, 3.0\] .*\[1.0, 2.0, 4.0\]"),
+        (Config((9.0,), 2.0), "numbers: .*weight: 1.0 .*2.0"),
     ],
 )
 def test_a_changed_configuration_finds_no_record_and_the_message_says_why(
     folder: Path, config: Config, named: str
 ) -> None:
-    with pytest.raises(ValueError, match=rf"'sum' is not what its recipe asks for \({named}\).*'repdyn record sum'"):
+    with pytest.raises(ValueError, match=rf"'sum' .*{named}.*'repdyn record sum'"):
         records.read(replace(RECIPE, config=config), folder)
 
 
 def test_a_field_that_went_makes_a_record_stale_and_one_that_came_with_a_default_does_not(folder: Path) -> None:
     edit(folder, config={"numbers": [1.0, 2.0, 3.0], "weight": 1.0, "colour": "red"})
-    with pytest.raises(ValueError, match="colour: is a field no more"):
+    with pytest.raises(ValueError, match="colour"):
         records.read(RECIPE, folder)
     edit(folder, config={"numbers": [1.0, 2.0, 3.0]})
     assert records.state(RECIPE, folder) == "recorded"
-    with pytest.raises(ValueError, match="weight: 1.0 there, 2.0 asked for"):
+    with pytest.raises(ValueError, match="weight: 1.0 there, 2.0"):
         records.read(replace(RECIPE, config=Config((1.0, 2.0, 3.0), 2.0)), folder)
 
 
@@ -161,14 +161,14 @@ def test_another_version_is_stale(folder: Path) -> None:
 
 def test_a_missing_record_is_reported(tmp_path: Path) -> None:
     for folder in (tmp_path, None):
-        with pytest.raises(ValueError, match="there is no record 'sum': make it with 'repdyn record sum'"):
+        with pytest.raises(ValueError, match="no record 'sum'.*'repdyn record sum'"):
             records.read(RECIPE, folder)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"config": {}, "metrics": {}}', "null"])
 def test_a_damaged_record_is_refused(folder: Path, content: str) -> None:
     (folder / "sum.json").write_text(content)
-    with pytest.raises(ValueError, match="record 'sum' is damaged"):
+    with pytest.raises(ValueError, match="'sum' is damaged"):
         records.read(RECIPE, folder)
 
 
@@ -177,7 +177,7 @@ def test_what_is_not_a_number_is_not_written(folder: Path, value: float) -> None
     before = (folder / "sum.json").read_text()
     record = json.loads(before)
     record["metrics"]["sum"] = value
-    with pytest.raises(ValueError, match="not JSON compliant"):
+    with pytest.raises(ValueError, match="JSON"):
         records.write(record, folder)
     assert (folder / "sum.json").read_text() == before
     assert os.listdir(folder) == ["sum.json"]

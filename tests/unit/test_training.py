@@ -167,7 +167,7 @@ def test_state_is_saved_by_the_clock_and_at_the_end(tiny: TrainConfig, tmp_path:
 
 @pytest.mark.parametrize("images", [torch.zeros(40, 3, 8, 8), torch.zeros(40, 1, 9, 9)])
 def test_images_that_the_network_does_not_take_are_refused(tiny: TrainConfig, images: Tensor) -> None:
-    with pytest.raises(ValueError, match="the network takes 1 channels and sides that can be halved 1 times, .* has"):
+    with pytest.raises(ValueError, match="1 channels .*halved 1 times"):
         next(train(tiny, data=images, cpu=True))
 
 
@@ -178,7 +178,7 @@ def test_the_state_of_another_training_is_refused_and_kept(tiny: TrainConfig, tm
     state_file = tmp_path / "state.safetensors"
     next(train(tiny, state_file, cpu=True, save_every_s=-1))
     before = state_file.read_bytes()
-    with pytest.raises(ValueError, match="state.safetensors belongs to another training configuration"):
+    with pytest.raises(ValueError, match="state.safetensors .*another training"):
         next(train(replace(tiny, **change), state_file, cpu=True))
     assert state_file.read_bytes() == before
 
@@ -191,7 +191,7 @@ def test_a_state_from_before_a_field_existed_resumes(tiny: TrainConfig, tmp_path
     for name in ("flip", "preconditioning", "augment", "weight_decay"):
         del older[name]
     write_tensors(state_file, tensors, {**metadata, "config": json.dumps(older)})
-    with pytest.raises(ValueError, match="belongs to another training configuration"):
+    with pytest.raises(ValueError, match="another training"):
         next(train(replace(tiny, flip=True), state_file, cpu=True))
     assert same(run(tiny, state_file), run(tiny))
 
@@ -202,14 +202,14 @@ def test_a_truncated_state_is_refused_and_kept(tiny: TrainConfig, tmp_path: Path
     next(train(tiny, state_file, cpu=True, save_every_s=-1))
     state_file.write_bytes(state_file.read_bytes()[:keep])
     before = state_file.read_bytes()
-    with pytest.raises(ValueError, match="state.safetensors is no readable safetensors file .*: remove it, or restore"):
+    with pytest.raises(ValueError, match="state.safetensors is no readable"):
         next(train(tiny, state_file, cpu=True))
     assert state_file.read_bytes() == before
 
 
 def test_a_file_that_is_no_state_is_refused(tiny: TrainConfig, tmp_path: Path) -> None:
     write_tensors(tmp_path / "other.safetensors", {"a": torch.zeros(2)}, {})
-    with pytest.raises(ValueError, match="belongs to another training configuration"):
+    with pytest.raises(ValueError, match="another training"):
         next(train(tiny, tmp_path / "other.safetensors", cpu=True))
 
 
@@ -223,7 +223,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_leaves_the_state(
     before = state_file.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr("repdyn.training.loop.dae_loss", lambda model, x0, sigma, noise: value * x0.flatten(1).sum(1))
-        with pytest.raises(FloatingPointError, match="at step 2: lower learning_rate"):
+        with pytest.raises(FloatingPointError, match="step 2: .*learning_rate"):
             next(steps)
     assert state_file.read_bytes() == before
     steps = train(tiny, state_file, cpu=True)
@@ -243,7 +243,7 @@ def test_a_gradient_that_is_not_finite_is_not_saved(
         return nothing.flatten(1).sum(1).abs().sqrt()  # zero, with an infinite slope
 
     monkeypatch.setattr("repdyn.training.loop.dae_loss", steep)
-    with pytest.raises(FloatingPointError, match="gradient's norm is (nan|inf) at step 1: lower learning_rate"):
+    with pytest.raises(FloatingPointError, match="gradient.* step 1: .*learning_rate"):
         next(steps)
     assert state_file.read_bytes() == before
 
@@ -348,9 +348,9 @@ def test_a_configuration_survives_json(tiny: TrainConfig) -> None:
 
 def test_unknown_fields_are_refused(tiny: TrainConfig) -> None:
     values = asdict(tiny)
-    with pytest.raises(ValueError, match="config has unknown fields: colour, flavour"):
+    with pytest.raises(ValueError, match="colour, flavour"):
         config_from_dict({**values, "flavour": 1, "colour": 2})
-    with pytest.raises(ValueError, match="config has unknown fields: heads"):
+    with pytest.raises(ValueError, match="heads"):
         config_from_dict({**values, "network": {**values["network"], "heads": 4}})
 
 
@@ -374,7 +374,7 @@ def test_a_configuration_that_cannot_train_is_refused(tiny: TrainConfig, field: 
     changes = {field: value}
     if field == "network.augment_dim":
         changes = {"network": replace(tiny.network, augment_dim=value), "augment": 0.1}
-    with pytest.raises(ValueError, match=f"{field} must be"):
+    with pytest.raises(ValueError, match=field):
         replace(tiny, **changes)
 
 
@@ -410,7 +410,7 @@ def test_a_write_that_dies_midway_leaves_the_old_file(tmp_path: Path, monkeypatc
 
 
 def test_a_missing_file_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no readable safetensors file"):
+    with pytest.raises(ValueError, match="no readable"):
         read_state(tmp_path / "nothing.safetensors")
 
 
