@@ -10,9 +10,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
+from safetensors.torch import save_file
 
 from repdyn import notebook, records
-from repdyn._files import write_tensors
 from repdyn.networks import UNetConfig
 from repdyn.training import TrainConfig, make_denoiser
 
@@ -35,7 +35,7 @@ def colour_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = TrainConfig(dataset="cifar10-jpeg", network=network, images=1280, batch_size=128)
     path = tmp_path_factory.mktemp("weights") / "colour.safetensors"
     tensors = {name: value.half() for name, value in make_denoiser(config).state_dict().items()}
-    write_tensors(path, tensors, {"config": json.dumps(asdict(config)), "images": "1280"})
+    save_file(tensors, path, {"config": json.dumps(asdict(config)), "images": "1280"})
     return path
 
 

@@ -99,10 +99,10 @@ def test_labels_are_those_of_the_images(tiny: TrainConfig) -> None:
 
 def test_classes_that_the_data_has_not_are_refused(tiny: TrainConfig) -> None:
     config = replace(tiny, network=replace(tiny.network, num_classes=4))
-    with pytest.raises(ValueError, match="network.num_classes is 4, but digits has labels up to 9"):
+    with pytest.raises(ValueError, match="num_classes is 4, .* up to 9"):
         next(train(config, cpu=True))
     data = datasets.load("digits")
-    with pytest.raises(ValueError, match="num_classes is 4, but digits has a label for every pixel"):
+    with pytest.raises(ValueError, match="num_classes is 4, .* every pixel"):
         batches.check(config, data._replace(labels=data.images[:, 0]))
 
 
@@ -212,5 +212,5 @@ def test_augmentation_depends_on_seed_and_step_alone_and_leaves_the_noise(tiny: 
 
 
 def test_images_that_are_not_square_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"images must be square to be turned, got \(3, 4\): set augment=0"):
+    with pytest.raises(ValueError, match="square.*augment"):
         augment(torch.zeros(1, 1, 3, 4), 0.5, torch.Generator())

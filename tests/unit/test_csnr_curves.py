@@ -196,10 +196,10 @@ def test_noise_levels_without_class_information_give_the_floor(mixture: Callable
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"ways": ("raw", "white")}, "way must be one of raw, centred, mean-off, shared-off, got 'white'"),
-        ({"ranks": (1, 9)}, "rank must be at most 8, the number of features, got 9"),
-        ({"shared": 8, "ways": ("shared-off",)}, "shared must be below 8, the number of features, got 8"),
-        ({"layers": ("enc/1x1_conv",)}, "layers has enc/1x1_conv: choose from"),
+        ({"ways": ("raw", "white")}, "way .*'white'"),
+        ({"ranks": (1, 9)}, "rank .*8, .*got 9"),
+        ({"shared": 8, "ways": ("shared-off",)}, "shared .*got 8"),
+        ({"layers": ("enc/1x1_conv",)}, "layers has enc/1x1_conv"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(denoiser: EDMDenoiser, changes: dict, message: str) -> None:

@@ -108,7 +108,7 @@ def test_defaults_are_those_of_edm_and_ddpm() -> None:
 
 @pytest.mark.parametrize("sigma_data", [0.0, -1.0, math.nan])
 def test_sigma_data_must_be_positive(sigma_data: float) -> None:
-    with pytest.raises(ValueError, match="sigma_data must be positive"):
+    with pytest.raises(ValueError, match="sigma_data"):
         EDMDenoiser(nn.Identity(), sigma_data)
 
 
@@ -166,13 +166,13 @@ def test_sigma_keeps_the_precision_of_the_data_but_never_half() -> None:
 @pytest.mark.parametrize(
     ("sigma", "message"),
     [
-        (0.0, "positive and finite"),
-        (-1.0, "positive and finite"),
-        (math.nan, "positive and finite"),
-        (math.inf, "positive and finite"),
-        (torch.tensor([1.0, 0.0, 1.0]), "positive and finite"),
-        (torch.ones(2), r"float or have shape \(3,\), got shape \(2,\)"),
-        (torch.ones(3, 1), r"float or have shape \(3,\), got shape \(3, 1\)"),
+        (0.0, "sigma .*positive and finite"),
+        (-1.0, "sigma .*positive and finite"),
+        (math.nan, "sigma .*positive and finite"),
+        (math.inf, "sigma .*positive and finite"),
+        (torch.tensor([1.0, 0.0, 1.0]), "sigma .*positive and finite"),
+        (torch.ones(2), r"sigma .*\(3,\), got .*\(2,\)"),
+        (torch.ones(3, 1), r"sigma .*\(3,\), got .*\(3, 1\)"),
     ],
 )
 def test_a_sigma_that_makes_no_sense_is_refused(sigma: float | Tensor, message: str) -> None:
@@ -231,7 +231,7 @@ def test_time_steps_between_those_of_the_schedule() -> None:
 def test_noise_levels_outside_a_schedule() -> None:
     denoiser = VPDenoiser(Recorder(0.0))
     assert denoiser.timestep(torch.tensor([0.002, denoiser.sigma_min, denoiser.sigma_max])).tolist() == [0, 0, 999]
-    with pytest.raises(ValueError, match="sigma must be at most 157.4, the largest of the schedule"):
+    with pytest.raises(ValueError, match="sigma .*157.4"):
         denoiser(torch.zeros(1, 1, 2, 2), 200.0)
 
 
@@ -248,9 +248,9 @@ def test_rounding_above_the_schedule_is_allowed_and_no_more() -> None:
     "alpha_bar", [[0.9], [0.5, 0.6], [0.5, 0.5], [1.0, 0.5], [0.5, 0.0], [[0.5, 0.4]], [0.5, float("nan")]]
 )
 def test_schedules_that_are_none_are_refused(alpha_bar: list) -> None:
-    with pytest.raises(ValueError, match="alpha_bar must be a vector that falls strictly, from below 1 to above 0"):
+    with pytest.raises(ValueError, match="alpha_bar"):
         VPDenoiser(Recorder(0), alpha_bar)
-    with pytest.raises(ValueError, match="prediction_type must be 'epsilon', 'v_prediction' or 'sample', got 'flow'"):
+    with pytest.raises(ValueError, match="prediction_type .*'flow'"):
         VPDenoiser(Recorder(0), prediction_type="flow")
 
 
@@ -267,5 +267,5 @@ def test_a_plain_denoiser_is_its_network_and_tells_it_the_level() -> None:
     torch.testing.assert_close(denoiser(x, sigma), torch.tensor([[0.2], [2.0]]).expand(2, 3))
     torch.testing.assert_close(denoiser(x, 16.0), torch.full((2, 3), 2.0))
     assert torch.equal(denoiser.loss_weight(sigma), torch.ones(2))
-    with pytest.raises(ValueError, match="sigma must be positive"):
+    with pytest.raises(ValueError, match="sigma"):
         denoiser(x, 0.0)

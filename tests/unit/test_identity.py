@@ -92,9 +92,9 @@ def test_closeness_by_definition_from_its_seed() -> None:
 def test_bad_input_is_refused() -> None:
     identity = Linear(torch.eye(4))
     for x in (torch.zeros(0, 4), torch.zeros(4), torch.full((2, 4), torch.nan), torch.zeros(2, 4, dtype=torch.uint8)):
-        with pytest.raises(ValueError, match="x must be a finite floating-point batch"):
+        with pytest.raises(ValueError, match="^x must"):
             jacobian_distance(identity, x, 0.1, seed=0)
-    with pytest.raises(ValueError, match="probes must be"):
+    with pytest.raises(ValueError, match="probes"):
         jacobian_distance(identity, torch.zeros(2, 4), 0.1, probes=0, seed=0)
-    with pytest.raises(ValueError, match="sigma must be positive"):
+    with pytest.raises(ValueError, match="sigma"):
         closeness(identity, torch.zeros(2, 4), 0.0, seed=0)

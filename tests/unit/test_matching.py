@@ -64,9 +64,9 @@ def test_one_subspace_is_paired_with_one() -> None:
 
 def test_subspaces_that_cannot_be_paired_are_refused() -> None:
     true = random_bases(3, 6, 2, 0)
-    with pytest.raises(ValueError, match="found must be at least as many subspaces as true"):
+    with pytest.raises(ValueError, match="found .*as many"):
         match_subspaces(true[:2], true)
-    with pytest.raises(ValueError, match="of the same space: got 3 in R\\^7 for 3 in R\\^6"):
+    with pytest.raises(ValueError, match=r"R\^7 .*R\^6"):
         match_subspaces(random_bases(3, 7, 2, 0), true)
     with pytest.raises(ValueError, match="orthonormal"):
         match_subspaces(2 * true, true)
@@ -90,9 +90,9 @@ def test_more_clusters_than_classes_and_fewer() -> None:
 @pytest.mark.parametrize(
     ("clusters", "labels", "message"),
     [
-        (torch.zeros(3, dtype=torch.int64), torch.zeros(2, dtype=torch.int64), "vectors of one length"),
+        (torch.zeros(3, dtype=torch.int64), torch.zeros(2, dtype=torch.int64), "one length"),
         (torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), "at least 1"),
-        (torch.zeros(2), torch.zeros(2, dtype=torch.int64), "must be integers"),
+        (torch.zeros(2), torch.zeros(2, dtype=torch.int64), "integers"),
     ],
 )
 def test_clusters_that_are_none_are_refused(clusters: torch.Tensor, labels: torch.Tensor, message: str) -> None:

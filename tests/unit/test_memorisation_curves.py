@@ -69,7 +69,7 @@ def test_images_are_averaged_over_squares() -> None:
 
 @pytest.mark.parametrize("num_train", [1, 1238])
 def test_a_training_set_must_leave_the_probes_their_images(num_train: int) -> None:
-    with pytest.raises(ValueError, match=r"num_train must be in 2\.\.1237"):
+    with pytest.raises(ValueError, match=r"num_train .*2\.\.1237"):
         scene(replace(SMALL, num_train=num_train))
 
 
@@ -193,7 +193,7 @@ def test_a_sweep_is_each_change_with_its_own_seeds(tmp_path: Path) -> None:
     assert by_size(runs, quick, 8) == {8: runs[0]["checkpoints"][0]}, "the one after the base's length"
     assert by_size(runs, quick, 8, seed=1) == {8: runs[1]["checkpoints"][0]}
     assert by_size(runs, quick, 4, seed=2) == {40: runs[2]["checkpoints"][0]}
-    with pytest.raises(ValueError, match="width: no run has 16"):
+    with pytest.raises(ValueError, match="width: .*16"):
         by_size(runs, quick, 16)
 
 

@@ -84,13 +84,13 @@ def test_error_is_unbiased_however_few_the_projections() -> None:
 @pytest.mark.parametrize(
     ("x", "options", "message"),
     [
-        (np.zeros((3, 3)), {}, "x and y must have samples of one size, got 3 and 2"),
-        (np.zeros(3), {}, r"x must be \(num, \*shape\)"),
-        (np.zeros((0, 2)), {}, "with num > 0"),
+        (np.zeros((3, 3)), {}, "x and y .*3 and 2"),
+        (np.zeros(3), {}, r"x must be \(num"),
+        (np.zeros((0, 2)), {}, "num > 0"),
         (np.full((3, 2), np.nan), {}, "x must be finite"),
-        (np.zeros((3, 2)), {"normalisation": "std"}, "normalisation must be 'none' or 'dimension', got 'std'"),
-        (np.zeros((3, 2)), {"num_projections": 1}, "num_projections must be at least 2"),
-        (np.zeros((3, 2)), {"seed": -1}, "seed must be at least 0"),
+        (np.zeros((3, 2)), {"normalisation": "std"}, "normalisation"),
+        (np.zeros((3, 2)), {"num_projections": 1}, "num_projections"),
+        (np.zeros((3, 2)), {"seed": -1}, "seed"),
     ],
 )
 def test_what_has_no_sliced_distance_is_refused(x: np.ndarray, options: dict, message: str) -> None:
@@ -162,11 +162,11 @@ def test_two_planes_at_an_angle() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((np.zeros(2), np.eye(2), np.zeros(3), np.eye(3)), r"mean_a and mean_b must both be \(D,\)"),
-        ((np.zeros(2), np.eye(3), np.zeros(2), np.eye(2)), r"covariance_a must be finite, of shape \(2, 2\)"),
-        ((np.zeros(2), np.eye(2), np.zeros(2), np.full((2, 2), np.inf)), "covariance_b must be finite"),
-        ((np.zeros(2), np.eye(2), np.zeros(2), -np.eye(2)), "covariance_b must be symmetric without negative"),
-        ((np.zeros(2), np.array([[1, 1], [0, 1.0]]), np.zeros(2), np.eye(2)), "covariance_a must be symmetric"),
+        ((np.zeros(2), np.eye(2), np.zeros(3), np.eye(3)), "mean_a and mean_b"),
+        ((np.zeros(2), np.eye(3), np.zeros(2), np.eye(2)), r"covariance_a .*\(2, 2\)"),
+        ((np.zeros(2), np.eye(2), np.zeros(2), np.full((2, 2), np.inf)), "covariance_b .*finite"),
+        ((np.zeros(2), np.eye(2), np.zeros(2), -np.eye(2)), "covariance_b .*negative"),
+        ((np.zeros(2), np.array([[1, 1], [0, 1.0]]), np.zeros(2), np.eye(2)), "covariance_a .*symmetric"),
         ((np.zeros(2), np.array([[1, 0.5], [0.5001, 1.0]]), np.zeros(2), np.eye(2)), "covariance_a"),
         ((np.zeros(2), np.eye(2), np.zeros(2), np.diag([-1e-4, 1.0])), "covariance_b"),
         ((np.zeros((2, 2)), np.eye(2), np.zeros((2, 2)), np.eye(2)), "mean_a"),
@@ -225,11 +225,11 @@ def test_small_integer_types_do_not_overflow() -> None:
 @pytest.mark.parametrize(
     ("pred", "target", "message"),
     [
-        ([0, 1], [0], r"pred and target must have one shape, got \(2,\) and \(1,\)"),
-        ([0, 3], [0, 1], r"pred must hold integers in 0..2, got int64 in 0..3"),
-        ([0, 1], [0, -1], "target must hold integers in 0..2"),
-        ([0.0, 1.0], [0, 1], "pred must hold integers in 0..2, got float32"),
-        ([0, 1], [9, 9], "target has no pixel to score"),
+        ([0, 1], [0], "pred and target"),
+        ([0, 3], [0, 1], "pred .*0..2, got .*0..3"),
+        ([0, 1], [0, -1], "target .*0..2"),
+        ([0.0, 1.0], [0, 1], "pred .*float32"),
+        ([0, 1], [9, 9], "target .*pixel"),
     ],
 )
 def test_what_is_no_segmentation_is_refused(pred: list, target: list, message: str) -> None:
@@ -266,13 +266,13 @@ def test_centred_bases_are_principal_components() -> None:
 @pytest.mark.parametrize(
     ("labels", "rank", "options", "message"),
     [
-        ([0, 0, 0, 1, 1], 1, {}, r"labels must be 6 integers"),
+        ([0, 0, 0, 1, 1], 1, {}, "labels must be 6"),
         ([], 1, {}, "labels"),
-        ([0, 0, 0, 2, 2, 2], 1, {}, "rank must be at most 0, the samples or features of class 1, got 1"),
-        ([0, 0, 0, 0, 1, 1], 3, {}, "rank must be at most 2, the samples or features of class 1, got 3"),
-        ([0, 0, 0, 1, 1, 1], 3, {"centred": True}, "rank must be at most the dimensions that class 0 spans, got 3"),
-        ([0, 0, 0, 1, 1, -1], 1, {}, "labels must be in 0..1, got -1..1"),
-        ([0, 0, 0, 1, 1, 1], 0, {}, "rank must be at least 1"),
+        ([0, 0, 0, 2, 2, 2], 1, {}, "rank .*class 1, got 1"),
+        ([0, 0, 0, 0, 1, 1], 3, {}, "rank .*class 1, got 3"),
+        ([0, 0, 0, 1, 1, 1], 3, {"centred": True}, "rank .*class 0 spans, got 3"),
+        ([0, 0, 0, 1, 1, -1], 1, {}, "labels .*0..1, got -1..1"),
+        ([0, 0, 0, 1, 1, 1], 0, {}, "rank"),
     ],
 )
 def test_classes_without_a_subspace_are_refused(labels: list, rank: int, options: dict, message: str) -> None:
@@ -336,11 +336,11 @@ def test_energies_from_moments_are_those_of_the_coordinates(classes: tuple, way:
 @pytest.mark.parametrize(
     ("rank", "options", "message"),
     [
-        (7, {}, "rank must be at most 6, the number of features, got 7"),
-        (0, {}, "rank must be at least 1"),
-        (1, {"way": "white"}, "way must be one of raw, centred, mean-off, shared-off, got 'white'"),
-        (1, {"way": "shared-off", "shared": 6}, "shared must be below 6, the number of features, got 6"),
-        (5, {"way": "shared-off", "shared": 2}, "rank must be at most the dimensions that class 0 spans, got 5"),
+        (7, {}, "rank .*6, .*got 7"),
+        (0, {}, "rank"),
+        (1, {"way": "white"}, "way .*got 'white'"),
+        (1, {"way": "shared-off", "shared": 6}, "shared .*6, .*got 6"),
+        (5, {"way": "shared-off", "shared": 2}, "rank .*class 0 spans, got 5"),
     ],
 )
 def test_bases_that_moments_do_not_hold_are_refused(classes: tuple, rank: int, options: dict, message: str) -> None:
@@ -349,7 +349,7 @@ def test_bases_that_moments_do_not_hold_are_refused(classes: tuple, rank: int, o
 
 
 def test_moments_of_a_missing_class_are_refused() -> None:
-    with pytest.raises(ValueError, match="labels must hold every class, got none of class 1"):
+    with pytest.raises(ValueError, match="labels .*class 1"):
         ClassMoments(np.ones((3, 2)), [0, 2, 2])
 
 
@@ -487,14 +487,14 @@ def test_images_of_bytes_do_not_wrap_around() -> None:
 @pytest.mark.parametrize(
     ("samples", "training", "options", "message"),
     [
-        (np.zeros((2, 3)), np.zeros((4, 2)), {}, "items of one size, got 3 and 2"),
+        (np.zeros((2, 3)), np.zeros((4, 2)), {}, "one size, got 3 and 2"),
         (np.zeros((2, 3)), np.zeros((1, 3)), {}, "training 2, got 2 and 1"),
         (np.zeros((0, 3)), np.zeros((4, 3)), {}, "at least 1 item"),
-        (np.zeros(3), np.zeros((4, 3)), {}, r"samples must be \(num, \*shape\)"),
-        (np.zeros((2, 3)), np.full((4, 3), np.nan), {}, "training must be finite"),
-        (np.zeros((2, 3)), np.zeros((4, 3)), {"threshold": 1.0}, r"threshold must be in \(0, 1\), got 1.0"),
+        (np.zeros(3), np.zeros((4, 3)), {}, "samples"),
+        (np.zeros((2, 3)), np.full((4, 3), np.nan), {}, "training .*finite"),
+        (np.zeros((2, 3)), np.zeros((4, 3)), {"threshold": 1.0}, "threshold"),
         (np.zeros((2, 3)), np.zeros((4, 3)), {"threshold": 0.0}, "threshold"),
-        (np.zeros((2, 3)), np.zeros((4, 3)), {"max_numbers": 0}, "max_numbers must be at least 1"),
+        (np.zeros((2, 3)), np.zeros((4, 3)), {"max_numbers": 0}, "max_numbers"),
     ],
 )
 def test_copies_that_cannot_be_looked_for(

@@ -27,7 +27,7 @@ def test_the_papers_levels_are_the_ten_smallest_of_the_grid_of_eighteen() -> Non
 
 @pytest.mark.parametrize("arguments", [(1,), (10, 0.0), (10, -1.0), (10, 2.0, 1.0), (10, math.nan)])
 def test_a_grid_that_makes_no_sense_is_refused(arguments: tuple) -> None:
-    with pytest.raises(ValueError, match="num must be at least 2|0 < sigma_min < sigma_max"):
+    with pytest.raises(ValueError, match="num must|sigma_min < sigma_max"):
         edm_sigmas(*arguments)
 
 
@@ -42,7 +42,7 @@ def test_alpha_bar_against_a_loop() -> None:
 
 @pytest.mark.parametrize("arguments", [(0,), (10, 0.0), (10, 0.1, 0.01), (10, 0.1, 1.0)])
 def test_a_schedule_that_makes_no_sense_is_refused(arguments: tuple) -> None:
-    with pytest.raises(ValueError, match="num_steps >= 1 and 0 < beta_min"):
+    with pytest.raises(ValueError, match="num_steps.*beta_min"):
         ddpm_alpha_bar(*arguments)
 
 
@@ -92,13 +92,13 @@ def test_the_edges_of_what_makes_sense() -> None:
 
 @pytest.mark.parametrize("timestep", [-1, 1000, np.array([0, 1000])])
 def test_a_time_step_outside_the_schedule_is_refused(timestep: int | np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"timestep must lie in 0\.\.999"):
+    with pytest.raises(ValueError, match="timestep"):
         ddpm_sigma(timestep, ddpm_alpha_bar())
 
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf, np.array([1.0, 0.0])])
 def test_a_sigma_without_time_step_is_refused(sigma: float | np.ndarray) -> None:
-    with pytest.raises(ValueError, match="sigma must be positive and finite"):
+    with pytest.raises(ValueError, match="sigma"):
         ddpm_timestep(sigma, ddpm_alpha_bar())
 
 
@@ -113,5 +113,5 @@ def test_the_continuous_schedule_is_the_limit_of_that_of_ddpm() -> None:
 
 @pytest.mark.parametrize("time", [0.0, -0.1, 1.1, float("nan")])
 def test_times_outside_the_schedule_are_refused(time: float) -> None:
-    with pytest.raises(ValueError, match=r"time must lie in \(0, 1\]"):
+    with pytest.raises(ValueError, match="^time"):
         vp_sigma(np.array([0.5, time]))

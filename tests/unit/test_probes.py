@@ -16,7 +16,6 @@ from torch import Tensor
 from repdyn.datasets import load
 from repdyn.metrics.resampling import peak_height
 from repdyn.probes import LinearProbe, fit_many, fit_path
-from repdyn.probes._logistic import CrossEntropy
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +23,19 @@ def digits() -> tuple[Tensor, np.ndarray, Tensor, np.ndarray]:
     """Pixels of the digits, train and test; three border pixels are always black."""
     train, test = load("digits", "train"), load("digits", "test")
     return train.images.flatten(1).float(), train.labels.numpy(), test.images.flatten(1).float(), test.labels.numpy()
+
+
+@pytest.fixture
+def evaluations(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Grows by one with every evaluation of the cross-entropy of a few items: each takes one softmax in logarithms."""
+    original, seen = Tensor.log_softmax, []
+
+    def counted(self: Tensor, *args: object, **options: object) -> Tensor:
+        seen.append(None)
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(Tensor, "log_softmax", counted)
+    return seen
 
 
 def centred(logits: np.ndarray) -> np.ndarray:
@@ -99,19 +111,12 @@ def test_many_correlated_features_with_outliers(num_features: int, l2: float) ->
     assert objective(probe, x, y, l2) == pytest.approx(objective(reference, x, y, l2), rel=1e-4)
 
 
-def test_a_path_of_penalties_is_the_single_fits_for_less(digits: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_of_penalties_is_the_single_fits_for_less(digits: tuple, evaluations: list[None]) -> None:
     x, y, _, _ = digits
-    evaluations = [0]
-    original = CrossEntropy.__call__
-
-    def counted(self: CrossEntropy, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        evaluations[0] += 1
-        return original(self, parameters)
-
-    monkeypatch.setattr(CrossEntropy, "__call__", counted)
     penalties = (1e-3, 1.0, 1e-4, 1e-1, 1e-2)
     path = fit_path(x[None], y, penalties)
-    together, evaluations[0] = evaluations[0], 0
+    together = len(evaluations)
+    evaluations.clear()
     standard = StandardScaler().fit_transform(x.double().numpy())
     varies, scale = x.std(0).numpy() > 0, x.double().numpy().std(0)
     for l2, (probe,) in zip(penalties, path, strict=True):
@@ -121,16 +126,20 @@ def test_a_path_of_penalties_is_the_single_fits_for_less(digits: tuple, monkeypa
             found.intercept_ = found.intercept_ + found.coef_ @ x.double().numpy().mean(0)
             found.coef_ = np.where(varies, found.coef_ * scale, 0)
         assert objective(probe, standard, y, l2) == pytest.approx(objective(single, standard, y, l2), rel=2e-4)
-    assert together < 0.9 * evaluations[0]
+    assert 0 < together < 0.9 * len(evaluations)
 
 
-def test_large_problems_are_solved_one_by_one(digits: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_problems_that_are_large_together_are_solved_in_portions(digits: tuple, evaluations: list[None]) -> None:
     x, y, x_test, _ = digits
-    problems = torch.stack([x, x.flip(1), x.roll(1, 1)])
-    together = fit_many(problems, y, l2=1e-2)
-    monkeypatch.setattr("repdyn.probes.linear._TOGETHER", x.numel())
-    for one, same in zip(fit_many(problems, y, l2=1e-2), together, strict=True):
-        np.testing.assert_allclose(one.decision_function(x_test), same.decision_function(x_test), atol=0.05)
+    labels = np.stack([(y + shift) % 10 for shift in range(23)])
+    many = fit_many(torch.stack([x.roll(shift, 1) for shift in range(23)]), labels, l2=1.0)  # two million numbers
+    in_portions = len(evaluations)
+    evaluations.clear()
+    for shift in (0, 20, 21, 22):
+        one = LinearProbe(l2=1.0).fit(x.roll(shift, 1), labels[shift])
+        found, expected = (probe.decision_function(x_test.roll(shift, 1)) for probe in (many[shift], one))
+        np.testing.assert_allclose(found, expected, atol=0.05)
+    assert in_portions > 1.5 * len(evaluations) / 4, "more than one portion, or none would have started again"
 
 
 def test_many_at_once_equal_one_by_one(digits: tuple) -> None:
@@ -186,20 +195,12 @@ def test_a_feature_is_constant_when_its_spread_is_rounding(spread: float, counts
     assert (LinearProbe(l2=1e-2).fit(x, y).coef_ != 0).all() == counts
 
 
-def test_the_solver_stops_where_single_precision_is_exhausted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_solver_stops_where_single_precision_is_exhausted(evaluations: list[None]) -> None:
     """Guards that a step which no longer lowers the objective is the last, whatever the tolerance."""
-    evaluations = [0]
-    original = CrossEntropy.__call__
-
-    def counted(self: CrossEntropy, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        evaluations[0] += 1
-        return original(self, parameters)
-
-    monkeypatch.setattr(CrossEntropy, "__call__", counted)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1, 200, 6)).astype(np.float32)
     fit_many(torch.from_numpy(x), (x[0, :, 0] + rng.standard_normal(200) > 0).astype(int), l2=1e-2, tol=0.0)
-    assert 5 < evaluations[0] < 150
+    assert 5 < len(evaluations) < 150
 
 
 def test_defaults_are_those_of_the_records(digits: tuple) -> None:
@@ -231,9 +232,7 @@ def test_scikit_learn_interface(digits: tuple) -> None:
 
 def test_too_few_iterations_are_told(digits: tuple) -> None:
     x, y, _, _ = digits
-    with pytest.warns(
-        ConvergenceWarning, match="1 of 1 probes did not reach their minimum within 1 steps: a larger max_iter"
-    ):
+    with pytest.warns(ConvergenceWarning, match="1 of 1 .*max_iter"):
         rough = LinearProbe(l2=1e-6, max_iter=1).fit(x, y)
     good = LinearProbe(l2=1e-6).fit(x, y)
     assert np.abs(rough.coef_).max() < 0.5 * np.abs(good.coef_).max()
@@ -244,7 +243,7 @@ def test_features_too_collinear_for_single_precision_are_told() -> None:
     direction = rng.standard_normal((600, 1)).astype(np.float32)
     x = direction + 1e-4 * rng.standard_normal((600, 1024)).astype(np.float32)
     y = direction[:, 0] > 0
-    with pytest.warns(ConvergenceWarning, match="did not reach their minimum"):
+    with pytest.warns(ConvergenceWarning, match="minimum"):
         LinearProbe(l2=1e-9, max_iter=40).fit(x, y.astype(int))
     assert LinearProbe(l2=1e-2).fit(x, y.astype(int)).score(x, y.astype(int)) > 0.98
 
@@ -253,7 +252,7 @@ def test_predictions_before_fit_or_of_other_features_are_refused(digits: tuple) 
     x, y, _, _ = digits
     with pytest.raises(NotFittedError):
         LinearProbe().predict(x)
-    with pytest.raises(ValueError, match=r"X must be \(N, 64\), got \(2, 5\)"):
+    with pytest.raises(ValueError, match=r"X .*64.*\(2, 5\)"):
         LinearProbe(l2=1e-2).fit(x[:200], y[:200]).predict(np.zeros((2, 5)))
 
 
@@ -266,13 +265,13 @@ def test_labels_need_not_be_consecutive() -> None:
 @pytest.mark.parametrize(
     ("features", "labels", "options", "message"),
     [
-        (torch.zeros(4, 2), [0, 1, 0, 1], {}, r"features must be \(P, N, D\)"),
-        (torch.zeros(1, 4, 2), [0, 1, 0], {}, r"labels \(N,\) or \(P, N\); got \(1, 4, 2\), \(3,\)"),
-        (torch.zeros(2, 4, 2), [[0, 1, 0, 1]] * 3, {}, r"got \(2, 4, 2\), \(3, 4\)"),
-        (torch.full((1, 4, 2), torch.nan), [0, 1, 0, 1], {}, "features hold NaN or infinity"),
-        (torch.zeros(1, 4, 2), [5, 5, 5, 5], {}, "labels hold fewer than two classes"),
-        (torch.zeros(1, 4, 2), [0, 1, 0, 1], {"l2": 0.0}, "l2 must be positive, got 0.0"),
-        (torch.zeros(1, 4, 2), [0, 1, 0, 1], {"l2": torch.nan}, "l2 must be positive"),
+        (torch.zeros(4, 2), [0, 1, 0, 1], {}, "features must be"),
+        (torch.zeros(1, 4, 2), [0, 1, 0], {}, r"labels .*\(1, 4, 2\), \(3,\)"),
+        (torch.zeros(2, 4, 2), [[0, 1, 0, 1]] * 3, {}, r"\(2, 4, 2\), \(3, 4\)"),
+        (torch.full((1, 4, 2), torch.nan), [0, 1, 0, 1], {}, "features hold NaN"),
+        (torch.zeros(1, 4, 2), [5, 5, 5, 5], {}, "labels .*two classes"),
+        (torch.zeros(1, 4, 2), [0, 1, 0, 1], {"l2": 0.0}, "l2"),
+        (torch.zeros(1, 4, 2), [0, 1, 0, 1], {"l2": torch.nan}, "l2"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(features: Tensor, labels: list, options: dict, message: str) -> None:
@@ -357,5 +356,5 @@ def test_bootstrap_depends_on_the_seed_alone() -> None:
 
 @pytest.mark.parametrize("shape", [(2, 10), (10,), (3, 4, 5)])
 def test_a_curve_needs_three_levels(shape: tuple) -> None:
-    with pytest.raises(ValueError, match=r"correct must be \(S, N\) with S >= 3 noise levels"):
+    with pytest.raises(ValueError, match="correct .*S >= 3"):
         peak_height(np.zeros(shape))

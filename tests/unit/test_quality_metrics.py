@@ -36,10 +36,10 @@ def test_bias_grows_with_the_square_of_the_features_and_knows_no_axes() -> None:
 @pytest.mark.parametrize(
     ("covariance", "num", "message"),
     [
-        (np.ones(3), 5, r"covariance must be finite, of shape \(1, 1\), got \(3,\)"),
-        (-np.eye(2), 5, "covariance must be symmetric without negative eigenvalues"),
-        (np.eye(2), 0, "num_a must be at least 1, got 0"),
-        (np.eye(2), 2.5, "num_a must be an integer"),
+        (np.ones(3), 5, r"covariance .*got \(3,\)"),
+        (-np.eye(2), 5, "covariance .*negative"),
+        (np.eye(2), 0, "num_a .*got 0"),
+        (np.eye(2), 2.5, "num_a .*integer"),
     ],
 )
 def test_bias_of_nothing_is_refused(covariance: np.ndarray, num: float, message: str) -> None:
@@ -66,9 +66,9 @@ def test_distance_of_a_gaussians_posterior_means(noisy: bool) -> None:
 
 def test_variances_without_a_meaning_are_refused() -> None:
     for variances in (np.array([1.0, -1.0]), np.array([np.nan]), np.eye(2)):
-        with pytest.raises(ValueError, match="variances must be a vector of finite, non-negative numbers"):
+        with pytest.raises(ValueError, match="variances"):
             frechet_of_posterior(variances, 1.0)
-    with pytest.raises(ValueError, match="sigma must be finite and not negative"):
+    with pytest.raises(ValueError, match="sigma"):
         frechet_of_posterior(np.ones(2), -1.0)
 
 
@@ -151,19 +151,19 @@ def test_scatter_is_analysed_as_variance() -> None:
     "function", [lambda a, b: retained_power(a, b), lambda a, b: scatter_shares(a, b, torch.arange(4))]
 )
 def test_pairs_that_do_not_fit_are_refused(function: object) -> None:
-    with pytest.raises(ValueError, match=r"must have one shape \(N, \*shape\) with N > 0, got \(4, 1, 8, 8\) and \(3"):
+    with pytest.raises(ValueError, match=r"one shape .*\(4, 1, 8, 8\) and \(3"):
         function(torch.zeros(4, 1, 8, 8), torch.zeros(3, 1, 8, 8))
-    with pytest.raises(ValueError, match="must be finite"):
+    with pytest.raises(ValueError, match="finite"):
         function(torch.full((4, 1, 8, 8), torch.nan), torch.zeros(4, 1, 8, 8))
 
 
 def test_what_has_nothing_to_retain_is_refused() -> None:
     images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(ValueError, match="images have no power in some of the 9 bands: pass fewer bands"):
+    with pytest.raises(ValueError, match="9 bands"):
         retained_power(images, images, 9)
-    with pytest.raises(ValueError, match="images need scatter within and between"):
+    with pytest.raises(ValueError, match="images .*scatter"):
         scatter_shares(images, images, torch.zeros(4, dtype=torch.int64))
-    with pytest.raises(ValueError, match="labels must be 4 integers"):
+    with pytest.raises(ValueError, match="labels .*4"):
         scatter_shares(images, images, torch.zeros(3, dtype=torch.int64))
-    with pytest.raises(ValueError, match="bands must be at least 1"):
+    with pytest.raises(ValueError, match="bands"):
         retained_power(images, images, 0)

@@ -96,7 +96,7 @@ def test_bases_are_orthonormal_random_and_may_be_assigned() -> None:
     assert error.abs().max() < 1e-5
     starts.bases = torch.stack(MODEL.bases).repeat(2, 1, 1, 1)
     assert match_subspaces(starts.bases[1].detach(), MODEL.bases).angles.max() < 1e-3
-    with pytest.raises(ValueError, match=r"bases must have shape \(2, 3, 12, 2\), got \(3, 12, 2\)"):
+    with pytest.raises(ValueError, match=r"bases .*\(2, 3, 12, 2\)"):
         starts.bases = torch.stack(MODEL.bases)
 
 
@@ -113,17 +113,17 @@ def test_subspaces_that_start_alike_are_close_to_each_other_and_differ_between_s
     within = match_subspaces(starts.bases[0, :1].detach(), starts.bases[0, 1:2].detach()).angles.max()
     between = match_subspaces(starts.bases[0, :1].detach(), starts.bases[1, :1].detach()).angles.max()
     assert 0.05 < within < 0.3 < 1 < between
-    with pytest.raises(ValueError, match="alike must be positive, got 0"):
+    with pytest.raises(ValueError, match="alike"):
         MoLRGStarts(2, 40, 2, 3, alike=0)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 3, 1, 2), "starts must be at least 1"),
-        ((2, 3, 4, 2), "d must be at most n = 3, got 4"),
-        ((2, 3, 1, 2, (0.1, 0.2, 0.3)), "delta must be one number or 2"),
-        ((2, 3, 1, 2, 1.0), r"delta must be in \[0, 1\)"),
+        ((0, 3, 1, 2), "starts"),
+        ((2, 3, 4, 2), "d must .*n = 3"),
+        ((2, 3, 1, 2, (0.1, 0.2, 0.3)), "delta .*or 2"),
+        ((2, 3, 1, 2, 1.0), r"delta .*\[0, 1\)"),
     ],
 )
 def test_what_is_no_set_of_starts_is_refused(arguments: tuple, message: str) -> None:
@@ -132,7 +132,7 @@ def test_what_is_no_set_of_starts_is_refused(arguments: tuple, message: str) -> 
 
 
 def test_rows_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"x must have shape \(batch, 2, 3\), got \(5, 3\)"):
+    with pytest.raises(ValueError, match=r"x must .*\(batch, 2, 3\)"):
         MoLRGStarts(2, 3, 1, 2)(torch.zeros(5, 3), 1.0)
 
 
@@ -146,7 +146,7 @@ def test_schedules() -> None:
     ratios = np.divide(EVEN_LEVELS[1:], EVEN_LEVELS[:-1])
     np.testing.assert_allclose(ratios, ratios.mean(), rtol=2e-3)
     assert phases("even") == [{"levels": Listed(EVEN_LEVELS), "weighting": EpsilonWeight()}]
-    with pytest.raises(ValueError, match="schedule must be a number, 'anneal', 'even', 'ddpm', 'edm', got 'often'"):
+    with pytest.raises(ValueError, match="schedule .*'often'"):
         phases("often")
 
 

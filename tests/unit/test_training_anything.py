@@ -136,7 +136,7 @@ def test_a_training_goes_on_from_its_state_to_the_same_bits(tmp_path: Path) -> N
     for name in ("denoiser", "ema"):
         got, expected = getattr(resumed[-1], name).state_dict(), getattr(whole, name).state_dict()
         assert all(torch.equal(got[key], expected[key]) for key in expected)
-    with pytest.raises(ValueError, match="state of another denoiser"):
+    with pytest.raises(ValueError, match="another denoiser"):
         next(train(replace(config), state, denoiser=MLPDenoiser(12, hidden=8), data=DATA, cpu=True))
 
 
@@ -149,12 +149,12 @@ class Bare(nn.Linear):
 
 def test_a_denoiser_without_weight_needs_a_weighting() -> None:
     assert math.isfinite(last(replace(CONFIG, images=64, weighting=NoWeight()), denoiser=Bare(12, 12), data=DATA).loss)
-    with pytest.raises(ValueError, match="Bare has no loss_weight"):
+    with pytest.raises(ValueError, match="loss_weight"):
         last(CONFIG, denoiser=Bare(12, 12), data=DATA)
 
 
 def test_without_denoiser_and_network_there_is_nothing_to_train() -> None:
-    with pytest.raises(ValueError, match="config.network is None"):
+    with pytest.raises(ValueError, match="config.network"):
         last(CONFIG, data=DATA)
 
 
@@ -162,15 +162,15 @@ def test_without_denoiser_and_network_there_is_nothing_to_train() -> None:
     "data", [DATA.to(torch.int64), DATA[:0], DATA[:, 0], DATA.masked_fill(DATA > 1, float("nan"))], ids=str
 )
 def test_data_that_is_none_is_refused(data: torch.Tensor) -> None:
-    with pytest.raises(ValueError, match="data must be finite floating-point samples"):
+    with pytest.raises(ValueError, match="data"):
         last(CONFIG, denoiser=MLPDenoiser(12, hidden=8), data=data)
 
 
 def test_what_data_of_ones_own_cannot_do() -> None:
-    with pytest.raises(ValueError, match="flip mirrors images"):
+    with pytest.raises(ValueError, match="flip"):
         last(replace(CONFIG, flip=True), denoiser=MLPDenoiser(12, hidden=8), data=DATA)
     network = UNetConfig(resolution=4, channels=1, num_classes=2)
-    with pytest.raises(ValueError, match="has no labels"):
+    with pytest.raises(ValueError, match="labels"):
         last(replace(CONFIG, network=network), denoiser=MLPDenoiser(12, hidden=8), data=DATA)
 
 

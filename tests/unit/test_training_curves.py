@@ -68,7 +68,7 @@ def test_weights_along_a_training_are_found_in_the_folder_of_runs(
     assert all((found[key] == value).all() for key, value in expected.items())
     (stage,) = measure(TrainingCurveConfig(CURVE, (f"small@{seen}",), untrained=False))["stages"]
     assert stage["weights"] == f"small@{seen}" and stage["images"] == seen
-    with pytest.raises(ValueError, match="small@1.*REPDYN_RUNS.*repdyn train small"):
+    with pytest.raises(ValueError, match="small@1.*REPDYN_RUNS"):
         pretrained.load("small@1")
 
 
@@ -78,7 +78,7 @@ def test_other_weights_under_the_same_name_are_not_taken_for_those_that_were(
     config = TrainingCurveConfig(CURVE, weights[:1], untrained=False)
     measure(config, cache=tmp_path / "cache")
     Path(weights[0]).write_bytes(Path(weights[1]).read_bytes())
-    with pytest.raises(sweeps.SweepError, match="belongs to another measurement .network: "):
+    with pytest.raises(sweeps.SweepError, match="another measurement .network: "):
         measure(config, cache=tmp_path / "cache")
 
 
@@ -96,5 +96,5 @@ def test_weights_that_tell_no_length_are_refused(tmp_path: Path) -> None:
 
 def test_a_stage_that_cannot_be_read_is_named(weights: tuple[str, ...]) -> None:
     curve = replace(CURVE, layers=("enc/9x9_block0",))
-    with pytest.raises(sweeps.SweepError, match="2 of 2 runs failed(.|\n)*9x9_block0"):
+    with pytest.raises(sweeps.SweepError, match="2 of 2(.|\n)*9x9_block0"):
         measure(TrainingCurveConfig(curve, weights, untrained=False))
