@@ -1,4 +1,4 @@
-"""Which layers vote: those that are best at the level they vote at."""
+"""Which layers vote, and which items the members are fitted to."""
 
 from __future__ import annotations
 
@@ -30,3 +30,18 @@ def test_the_layers_that_vote_are_the_best_at_the_best_level() -> None:
     assert found["layers"]["members"] == pytest.approx((logits.argmax(2) == y[500:]).mean(), abs=0.01)
     p = softmax((logits - logits.mean(2, keepdims=True)).mean(0), axis=1)
     assert found["layers"]["nll"] == pytest.approx(-np.log(p[np.arange(200), y[500:]]).mean(), rel=0.01)
+
+
+def test_resamples_are_of_the_fitted_items_with_the_chosen_penalty() -> None:
+    """Guards what the probes of drawn items are fitted to, draw by draw, and with which penalty."""
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 3, 400)
+    x = torch.from_numpy(rng.standard_normal((3, 5))[y] + 1.5 * rng.standard_normal((400, 5))).float()
+    labels = Labelled(y[:200], y[200:], np.arange(50, 200), np.arange(50), 3)
+    found = compare({"only": [x]}, labels, (1.0,), neighbours=1, seed=3)["bootstrap"]
+    drawn = labels.fitted[np.random.default_rng(3).integers(0, 150, (3, 150))]
+    probes = [LinearProbe(1.0).fit(x[rows], y[rows]) for rows in drawn]
+    logits = np.stack([probe.decision_function(x[200:]) for probe in probes])
+    assert found["members"] == pytest.approx((logits.argmax(2) == y[200:]).mean(), abs=0.004)
+    p = softmax(logits.mean(0), axis=1)
+    assert found["nll"] == pytest.approx(-np.log(p[np.arange(200), y[200:]]).mean(), rel=2e-3)

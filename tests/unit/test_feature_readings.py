@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from repdyn.curves import CurveConfig, read_features
+from repdyn.curves import CurveConfig, measure, probe_curves, read_features
 from repdyn.features import POSTERIOR, default_device, extract, supports_bf16
 from repdyn.images import to_unit_range
+from repdyn.metrics.resampling import peak_height
+from repdyn.noise import PAPER_SIGMAS
 
 
 class Tokens(nn.Module):
@@ -97,3 +99,28 @@ def test_each_noise_level_of_a_curve_has_its_own_noise() -> None:
     other_images = read_features(replace(config, seed=1, noisy_input=False), Tokens()).activations[POSTERIOR][0]
     first = ((again - other_images) / 0.1).flatten()
     assert abs(torch.corrcoef(torch.stack([first, noise[1].flatten()]))[0, 1]) < 0.1, "nor that of another seed"
+
+
+def test_what_a_curve_is_of_unless_told_otherwise() -> None:
+    """Guards the defaults that a record need not name."""
+    known = {
+        "weights": "fashion-small", "dataset": "fashion-mnist-mini", "num_train": None, "num_test": None,
+        "sigmas": PAPER_SIGMAS, "noisy_input": False, "draws": 1, "splits": 3, "validation": 1 / 6, "l2": 1e-4,
+        "layers": None, "posterior": True, "pixels": True, "untrained": False, "seed": 0,
+    }  # fmt: skip
+    assert {key: value for key, value in asdict(CurveConfig()).items() if key in known} == known
+
+
+def test_the_peak_is_resampled_from_the_seed_of_the_curve(capsys: pytest.CaptureFixture) -> None:
+    """Guards the seed of the intervals, whose items are test images, and that nothing is told unless asked for."""
+    config = CurveConfig(
+        dataset="digits", num_train=100, sigmas=(0.2, 1.0, 5.0), noisy_input=True, splits=1, l2=1e-1,
+        layers=("vectors",), posterior=False, pixels=False, seed=3,
+    )  # fmt: skip
+    peak, reading = measure(config, Tokens())["peak"], read_features(config, Tokens())
+    labels = (reading.train_labels, reading.test_labels, reading.splits, config.l2)
+    correct = probe_curves(reading.activations["vectors"], *labels).correct.mean(0)
+    assert (
+        peak == peak_height(correct, peak["index"], seed=3)._asdict() != peak_height(correct, peak["index"])._asdict()
+    )
+    assert capsys.readouterr().err == ""

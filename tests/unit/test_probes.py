@@ -195,6 +195,18 @@ def test_a_feature_is_constant_when_its_spread_is_rounding(spread: float, counts
     assert (LinearProbe(l2=1e-2).fit(x, y).coef_ != 0).all() == counts
 
 
+def test_the_way_to_the_minimum_is_short(digits: tuple, evaluations: list[None]) -> None:
+    """Guards the preconditioner and the length of steps, which change no minimum, with a third to spare."""
+    x, y, _, _ = digits
+    rng = np.random.default_rng(0)
+    heavy = torch.from_numpy(rng.standard_t(1.2, (400, 20))).float()  # outliers, for which steps are shortened
+    sides = (heavy[:, 0].numpy() + rng.standard_normal(400) > 0).astype(int)
+    for features, labels, l2, most in ((x, y, 1e-3, 59), (x, y, 1e-4, 67), (heavy, sides, 1e-5, 53)):
+        evaluations.clear()
+        fit_many(features[None], labels, l2=l2)
+        assert 0 < len(evaluations) <= most
+
+
 def test_the_solver_stops_where_single_precision_is_exhausted(evaluations: list[None]) -> None:
     """Guards that a step which no longer lowers the objective is the last, whatever the tolerance."""
     rng = np.random.default_rng(0)
@@ -254,6 +266,16 @@ def test_predictions_before_fit_or_of_other_features_are_refused(digits: tuple) 
         LinearProbe().predict(x)
     with pytest.raises(ValueError, match=r"X .*64.*\(2, 5\)"):
         LinearProbe(l2=1e-2).fit(x[:200], y[:200]).predict(np.zeros((2, 5)))
+
+
+def test_features_of_any_precision_are_read_in_single(digits: tuple) -> None:
+    """Guards what a fitted probe is asked about: doubles, bfloat16 and whole numbers alike."""
+    x, y, x_test, _ = digits
+    probe = LinearProbe(l2=1e-1).fit(x[:300], y[:300])
+    expected = probe.decision_function(x_test)
+    for same in (x_test.double(), x_test.bfloat16(), x_test.long(), x_test.numpy().astype(np.uint8)):
+        found = probe.decision_function(same)
+        assert found.dtype == np.float32 and np.array_equal(found, expected)
 
 
 def test_labels_need_not_be_consecutive() -> None:

@@ -55,6 +55,9 @@ def test_distance_of_a_gaussians_posterior_means(noisy: bool) -> None:
         moved = gain**2 * (variances + sigma**2 * noisy)
         direct = frechet_from_moments(zero, np.diag(moved), zero, np.diag(variances))
         assert frechet_of_posterior(variances, sigma, noisy_input=noisy) == pytest.approx(direct, rel=1e-9)
+    single = variances.astype(np.float32)
+    exact = frechet_of_posterior(single.astype(float), 0.4, noisy_input=noisy)
+    assert frechet_of_posterior(single, 0.4, noisy_input=noisy) == exact, "computed in double precision"
     if noisy:
         assert frechet_of_posterior(variances, 0.4) == frechet_of_posterior(variances, 0.4, noisy_input=True)
     grid = np.geomspace(1e-3, 1e4, 60)
