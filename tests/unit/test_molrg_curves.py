@@ -113,7 +113,7 @@ def test_only_the_first_time_steps_are_trained(monkeypatch: pytest.MonkeyPatch) 
     configs = []
     monkeypatch.setattr(molrg_curves.training, "train", lambda config, **_: iter(configs.append(config) or ()))
     assert list(learn_mixture(replace(TINY, schedule=7), torch.zeros(2, 8))) == []
-    np.testing.assert_allclose(configs[0].sigmas, molrg_curves.sigmas(replace(TINY, timesteps=range(7))))
+    np.testing.assert_allclose(configs[0].levels.sigmas, molrg_curves.sigmas(replace(TINY, timesteps=range(7))))
 
 
 def test_readings_against_one_probe_at_a_time() -> None:
