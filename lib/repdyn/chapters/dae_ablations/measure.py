@@ -43,10 +43,12 @@ REPAIRS: tuple[Variant, ...] = tuple(
 
 @dataclass(frozen=True)
 class AblationConfig:
-    """A DAE of one low noise level, ``base``, and its repairs, named ``variants`` (:mod:`repdyn.records.variants`)."""
+    """A DAE of one low noise level, and its repairs."""
 
     base: DAEConfig = DAEConfig()
+    """The DAE that is repaired."""
     variants: tuple[Variant, ...] = REPAIRS
+    """The repairs, each with a name: see :mod:`repdyn.records.variants`."""
 
 
 def measure_ablations(

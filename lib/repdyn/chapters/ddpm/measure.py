@@ -95,10 +95,12 @@ class LearningConfig:
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """The ``variants`` of ``base`` that are learned (:mod:`repdyn.records.variants`), each with its seeds."""
+    """A sweep of trainings."""
 
     base: LearningConfig
+    """What a variant does not change."""
     variants: tuple[Variant, ...] = grid(seeds=(0, 1, 2))
+    """What is learned, each with its seeds: see :mod:`repdyn.records.variants`."""
 
 
 class SampledWorld(NamedTuple):
