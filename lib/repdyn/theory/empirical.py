@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,7 @@ from repdyn.denoisers import expand_sigma
 __all__ = ["EmpiricalDenoiser", "LinearDenoiser"]
 
 
-class _OfData(nn.Module):
+class _OfData(nn.Module, ABC):
     """A denoiser of samples like those of ``data`` (N, *shape); computes in float64, returns the dtype of ``x``."""
 
     def __init__(self, data: Tensor) -> None:
@@ -28,9 +30,9 @@ class _OfData(nn.Module):
             raise ValueError(f"x must hold {self.n} numbers a sample, got shape {tuple(x.shape)}")
         return self._mean(flat, expand_sigma(sigma, flat) ** 2).to(x.dtype).view_as(x)
 
+    @abstractmethod
     def _mean(self, x: Tensor, variance: Tensor) -> Tensor:
         """The estimate for ``x`` (batch, n) and sigma^2 (batch, 1), both float64."""
-        raise NotImplementedError
 
     def feature_layers(self) -> dict[str, nn.Module]:
         """No hidden layers: only the posterior can be read."""
